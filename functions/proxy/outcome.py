@@ -174,12 +174,13 @@ def fetched_of(call: Call, outcome: Outcome, started_at: float) -> "FetchedData 
 
 def receipt_of(call: Call, outcome: Outcome, timeline: Timeline) -> dict[str, Any]:
     """The receipt at the end of a stream, without the cost, which is in the ledger a moment later."""
+    moments = timeline.moments()
     return {
         "id": call.id,
         "server": outcome.delivery.server_name,
         "model": outcome.delivery.model,
         "usage": usage_of(call, outcome, timeline.started_at).to_event(),
-        "time_to_first_chunk": timeline.time_to_first_chunk,
-        "duration": round(timeline.total, 6),
+        "time_to_first_chunk": moments.time_to_first_chunk,
+        "duration": round(moments.total, 6),
         "attempts": timeline.calls_made,
     }

@@ -6,7 +6,7 @@
     records.keep(call, outcome)                      one terminal event
 
 Its one rule: nothing between two chunks may delay the next one, and nothing is published before the client has its last
-byte. `Call`, `Delivery` and `Outcome` do not change; the `Timeline` of a request does.
+byte. What changes is the `Timeline` of a request, and what watches the bytes that pass: meter, recorder, capture.
 """
 
 from collections.abc import Callable, Iterable
@@ -157,7 +157,7 @@ class Relay(NamedTuple):
                 outcome = outcome._replace(meter=_meter(call, delivery), content=recorder)
                 chunks = recorder.pass_on(chunks) if recorder else chunks
             if lookup and lookup.fill and delivery.upstream:
-                chunks = lookup.fill.watched(chunks, delivery.headers, delivery.upstream.headers)
+                chunks = lookup.fill.capture.watch(chunks)
             if not response.started:
                 headers = self.responder.headers(call, delivery, outcome.cache, timeline)
                 response.start(delivery.status, {**delivery.headers, **headers})

@@ -1,10 +1,10 @@
-"""When things happened to one request: the one record that changes while a request passes.
+"""When things happened to one request: the `Timeline` changes while a request passes, and its `Moments` do not.
 
-Moments are values of the clock's `reading`, which never goes back; 0.0 stands for something that has not happened.
+Readings are values of the clock's `reading`, which never goes back; 0.0 stands for something that has not happened.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from openai_proxy.events.envelope import calls_made
@@ -40,6 +40,40 @@ class Attempt(NamedTuple):
         }
 
 
+Answer = tuple[str, str | None, int, Mapping[str, str]]
+"""Server, model, status and headers of an answer."""
+
+
+class Moments(NamedTuple):
+    """When one request was where, as far as it has come. The fields are those of `Timeline`; `ended` is the end, or the
+    moment at which this was made.
+    """
+
+    started_at: float
+    started: float
+    authorized: float
+    first_chunk: float
+    ended: float
+    upstream_waited: float
+    attempts: Sequence[Attempt] = ()
+    answers: Sequence[Answer] = ()
+
+    @property
+    def ended_at(self) -> float:
+        """The end in Unix seconds."""
+        return self.started_at + self.ended - self.started
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start to the end."""
+        return self.ended - self.started
+
+    @property
+    def time_to_first_chunk(self) -> float | None:
+        """Seconds; None where no chunk came."""
+        return round(self.first_chunk - self.started, 6) if self.first_chunk else None
+
+
 class Timeline:
     """The moments of one request, and the calls of servers that were made for it."""
 
@@ -62,8 +96,7 @@ class Timeline:
         self.comes_again = False
         """Whether the same call has failed a moment ago, after a repetition: its client repeats it."""
         self._waiting_since = 0.0
-        self.answers: list[tuple[str, str | None, int, Mapping[str, str]]] = []
-        """Server, model, status and headers of each answer."""
+        self.answers: list[Answer] = []
 
     def now(self) -> float:
         """A reading of the clock."""
@@ -138,15 +171,18 @@ class Timeline:
         """Note that the client has its last byte."""
         self.ended = self.heard()
 
-    @property
-    def total(self) -> float:
-        """Seconds from the start to the end, or up to now."""
-        return (self.ended or self.now()) - self.started
-
-    @property
-    def time_to_first_chunk(self) -> float | None:
-        """Seconds; None where no chunk came."""
-        return round(self.first_chunk - self.started, 6) if self.first_chunk else None
+    def moments(self) -> Moments:
+        """What is known up to the end, or up to now."""
+        return Moments(
+            self.started_at,
+            self.started,
+            self.authorized,
+            self.first_chunk,
+            self.ended or self.now(),
+            self.upstream_waited,
+            tuple(self.attempts),
+            tuple(self.answers),
+        )
 
     @property
     def server_timing(self) -> str:

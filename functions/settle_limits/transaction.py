@@ -194,7 +194,9 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
     if left:
         conditions.append(f"attribute_{'exists' if held.lease else 'not_exists'}(#{LIVE}.#lease)")
         names |= {f"#{LIVE}": LIVE, "#lease": left.id}
-    begun, setting = _beginnings(group, held, conditions, expires_at)
+    begun, conditions_of_begun = _beginnings(group, held, expires_at)
+    conditions += conditions_of_begun
+    setting = f"SET {', '.join(f'#{name} = :{name}' for name in begun)} " if begun else ""
     names |= {f"#{name}": name for name in begun} | {f"#{period}": period for period in held.begins}
     adding = f"ADD {', '.join(f'#{name} :{name}' for name in amounts)}" if amounts else ""
     gone = held.expired[:_MOST_REMOVED]
@@ -216,13 +218,11 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
     return {"Update": update}
 
 
-def _beginnings(
-    group: Sequence[Settlement], held: Held, conditions: list[str], expires_at: int
-) -> tuple[dict[str, Any], str]:
-    """The first values of the periods that the counter has not reached yet, and the expression that sets them. Their
-    conditions are added to `conditions`.
+def _beginnings(group: Sequence[Settlement], held: Held, expires_at: int) -> tuple[dict[str, Any], list[str]]:
+    """The first values of the periods that the counter has not reached yet, and the conditions under which they are
+    first.
     """
-    actual, begun = _sum(each.actual for each in group), dict[str, Any]()
+    actual, begun, conditions = _sum(each.actual for each in group), dict[str, Any](), list[str]()
     kept = group[0].windows.now + KEPT_EVER if group[0].windows.total else expires_at
     for period in held.begins:
         old = held.starts[period]
@@ -233,7 +233,7 @@ def _beginnings(
         else:
             others = {cost_in(period): actual, **others}
         begun |= {period: group[0].windows.start(period), **others}
-    return begun, f"SET {', '.join(f'#{name} = :{name}' for name in begun)} " if begun else ""
+    return begun, conditions
 
 
 def _within(periods: Iterable[Period], held: Held, windows: Windows) -> tuple[list[str], dict[str, str]]:

@@ -64,10 +64,10 @@ def test_what_is_captured_is_stored(
     scope = data.draw(st.just(f"client:{client}") | SCOPES)
     wanted = Wanted("/chat/completions", "up", {}, is_stream)
     fill = CacheFill(Keys("0" * 64, "1" * 64), Policy(scope, 60, False), wanted, capture)
-    fill.headers = {"content-type": data.draw(CONTENT_TYPES)}
+    headers = {"content-type": data.draw(CONTENT_TYPES)}
     body = OutgoingBody(b"{}", model * data.draw(st.sampled_from([1, 1000])), is_stream, asks_usage_unasked=False)
     meter = metered(data.draw(ANY_TEXT) * 1000, tokens)
-    outcome = Outcome(200, Delivery(SERVER, body), meter=meter, usage=meter.usage)
+    outcome = Outcome(200, Delivery(SERVER, body, headers=headers), meter=meter, usage=meter.usage)
 
     event, packed = captured_event(fill, call_of(client), outcome, NOW, has_bucket=False)
 
@@ -88,9 +88,9 @@ def test_the_usual_answer_is_captured() -> None:
     capture.take(b"{}")
     wanted = Wanted("/chat/completions", "up", {}, is_stream=False)
     fill = CacheFill(Keys("0" * 64, "1" * 64), Policy("client:a", 60, False), wanted, capture, namespace="alice")
-    fill.headers = {"content-type": "application/json"}
     meter = metered("m" * 1000 + "\ud83d", 5)
-    outcome = Outcome(200, Delivery(SERVER), meter=meter, usage=meter.usage)
+    delivery = Delivery(SERVER, headers={"content-type": "application/json"})
+    outcome = Outcome(200, delivery, meter=meter, usage=meter.usage)
 
     event, _ = captured_event(fill, call_of("a"), outcome, NOW, has_bucket=False)
 

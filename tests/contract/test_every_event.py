@@ -136,7 +136,7 @@ def event_of(
     timeline.end()
     outcome = Outcome(delivery.status, delivery, meter=meter, reservation=taken, **came)
     outcome = outcome._replace(usage=usage_of(call, outcome, timeline.started_at))
-    return terminal_event(call, outcome, timeline, cold_start=False)
+    return terminal_event(call, outcome, timeline.moments(), cold_start=False)
 
 
 def check_number(item: Any) -> None:

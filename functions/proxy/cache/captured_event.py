@@ -81,7 +81,8 @@ def _is_storable(fill: CacheFill, call: Call, outcome: Outcome) -> bool:
     except ValueError:
         return False
     is_whose = is_client_id(client_id) and is_scope_of(fill.policy.scope, client_id)
-    is_what = is_content_type(fill.content_type, is_stream=fill.wanted.is_stream) and 0 < size <= LARGEST_BODY
+    content_type = outcome.delivery.headers.get("content-type", "")
+    is_what = is_content_type(content_type, is_stream=fill.wanted.is_stream) and 0 < size <= LARGEST_BODY
     return is_whose and is_what and bool(outcome.delivery.server)
 
 
@@ -89,7 +90,7 @@ def _response_of(fill: CacheFill, outcome: Outcome, encoding: "Encoding", digest
     """The answer without its body."""
     response: CapturedResponseData = {
         "status_code": 200,
-        "content_type": fill.content_type,
+        "content_type": outcome.delivery.headers.get("content-type", ""),
         "model": model_name(outcome.meter.model if outcome.meter else None),
         "encoding": encoding,
         "body_size": fill.capture.size,

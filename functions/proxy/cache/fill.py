@@ -1,6 +1,6 @@
 """`CacheFill`: a request that the response cache could not answer, and whose answer is to be kept. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from openai_proxy.cache.answers import is_content_type
@@ -9,8 +9,8 @@ from proxy.cache.capture import Capture
 from proxy.cache.key import HEADERS_WITHOUT_INFLUENCE, Keys
 from proxy.cache.policy import Policy, forbids_keeping
 from proxy.delivery import CacheUse, Delivery
-from proxy.metering.meter import Meter
 from proxy.metering.whole_answer import flaw_of
+from proxy.outcome import Outcome
 
 
 class Wanted(NamedTuple):
@@ -24,59 +24,36 @@ class Wanted(NamedTuple):
     is_stream: bool
 
 
-class CacheFill:
-    """An answer that is to be kept, and its key. `leads`: this request holds the `lease`, and others may be waiting for
-    it.
+class CacheFill(NamedTuple):
+    """An answer that is to be kept, and its key; `capture` keeps the body while it passes.
+
+    `since` (Unix seconds) is when this request took the `lease`, for whose end others may be waiting; None where it has
+    not.
     """
 
-    def __init__(
-        self,
-        keys: Keys,
-        policy: Policy,
-        wanted: Wanted,
-        capture: Capture,
-        namespace: str = "",
-    ) -> None:
-        self.keys = keys
-        self.policy = policy
-        self.wanted = wanted
-        self.capture = capture
-        self.namespace = namespace
-        self.lease = ""
-        self.leads = False
-        self.since = 0.0
-        """When it took the lease, in Unix seconds."""
-        self.headers: Mapping[str, str] | None = None
-        """The headers of the answer that reach the client, once it has begun."""
-        self.is_private = False
-        """Whether the server forbids that the answer is kept."""
+    keys: Keys
+    policy: Policy
+    wanted: Wanted
+    capture: Capture
+    namespace: str = ""
+    lease: str = ""
+    since: float | None = None
 
-    def watched(
-        self, body: Iterable[bytes], headers: Mapping[str, str], all_headers: Mapping[str, str]
-    ) -> Iterable[bytes]:
-        """Pass on the `body` of an answer, and keep it. `headers` are those of `all_headers` that reach the client."""
-        self.headers = headers
-        self.is_private = forbids_keeping(all_headers, HEADERS_WITHOUT_INFLUENCE)
-        return self.capture.watch(body)
-
-    @property
-    def content_type(self) -> str:
-        """The media type of the answer."""
-        return (self.headers or {}).get("content-type", "")
-
-    def flaw(self, status: int, server: str | None, meter: Meter | None) -> str | None:
+    def flaw(self, outcome: Outcome) -> str | None:
         """Why the answer is not kept, in one word; None when it is whole and good.
 
         The answer must come from the server that was meant, in the form that was asked for.
         """
         path, meant, fields, is_stream = self.wanted
-        if status != 200 or server != meant:
+        delivery, headers = outcome.delivery, outcome.delivery.headers
+        if outcome.status != 200 or delivery.server_name != meant:
             return "not_answered"
-        if meter is None or meter.error or not self.headers:
+        if outcome.meter is None or outcome.meter.error or delivery.upstream is None:
             return "error"
-        if not is_content_type(self.content_type, is_stream=is_stream) or "content-encoding" in self.headers:
+        if not is_content_type(headers.get("content-type", ""), is_stream=is_stream) or "content-encoding" in headers:
             return "form"
-        if self.is_private and "private" not in self.policy.keeps:
+        is_private = forbids_keeping(delivery.upstream.headers, HEADERS_WITHOUT_INFLUENCE)
+        if is_private and "private" not in self.policy.keeps:
             return "private"
         may_search = "searches" in self.policy.keeps
         body = b"".join(self.capture.pieces)

@@ -6,7 +6,7 @@ longer such an answer usually takes, or the longer this one has taken, the longe
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from openai_proxy.cache.answers import LONGEST_MODEL
 
@@ -53,8 +53,20 @@ def pause_after(passed: float, usual: float) -> float:
     return max(_SHORTEST_PAUSE, usual / 8, min(passed - usual, max(_LONG_PAUSE, passed / 4)))
 
 
+class Turn(NamedTuple):
+    """Whose turn it is to fetch an answer: that of this request, `since` a moment (Unix seconds), or that of the owner
+    of `held`.
+
+    `failure` is why nobody knows: the table may have said yes, and its answer was lost.
+    """
+
+    since: float | None = None
+    held: Lease | None = None
+    failure: AwsError | None = None
+
+
 class Leases:
-    """Leases for answers that are being fetched. Calls raise AwsError, but for those that end a lease."""
+    """Leases for answers that are being fetched. Only waiting raises AwsError."""
 
     def __init__(self, table: CacheTable, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._table = table
@@ -62,40 +74,38 @@ class Leases:
         self._sleep = sleep
         self._usual = dict[_Kind, float]()
 
-    def take(self, fill: CacheFill, owner: str, wait: float, deadline: float) -> Lease | None:
-        """Take the lease, if nobody has it. Returns None then, else the lease of whoever is fetching the answer.
-
-        Others wait for up to `wait` seconds.
-        """
+    def take(self, fill: CacheFill, owner: str, wait: float, deadline: float) -> Turn:
+        """Take the lease, if nobody has it. Others wait for up to `wait` seconds."""
         now = self._clock()
         seconds = max(1.0, min(max(_LEASE_SECONDS, wait), deadline - now))
-        fill.leads, fill.since = True, now  # set before the call: the table may say yes and its answer may be lost
         lease = Lease(owner, now + seconds, now, self._usual.get(_kind_of(fill), 0.0))
-        held = self._table.take_lease(fill.lease, lease, now)
-        fill.leads = held is None
-        return held
+        try:
+            held = self._table.take_lease(fill.lease, lease, now)
+        except AwsError as failure:
+            return Turn(now, failure=failure)
+        return Turn(held=held) if held else Turn(now)
 
-    def wait(self, fill: CacheFill, lease: Lease, until: float, leaders: set[str]) -> Seen:
+    def wait(self, fill: CacheFill, lease: Lease, until: float, leaders: frozenset[str]) -> tuple[Seen, frozenset[str]]:
         """Wait for the owner of `lease`, or for whoever takes it over, until `until` (Unix seconds) at the latest.
 
-        `leaders` remembers whom the request has waited for.
+        `leaders` are those whom the request has waited for. Returns them too, with the new ones.
         """
         came = self._clock()
         while True:
             now = self._clock()
-            leaders.add(lease.owner)
-            if len(leaders - {""}) > _MOST_LEADERS:
-                return "in_vain"
+            leaders |= {lease.owner} - {""}
+            if len(leaders) > _MOST_LEADERS:
+                return "in_vain", leaders
             if lease.event_id:
-                return self._wait_for_write(fill, lease, until)
+                return self._wait_for_write(fill, lease, until), leaders
             if now >= until:
-                return "in_vain"
+                return "in_vain", leaders
             usual = lease.usual or self._usual.get(_kind_of(fill), 0.0)
             pause = pause_after(now - (lease.since or came), usual)
             self._sleep(max(0.0, min(pause, until - now, lease.until + _TICK - now)))  # a call takes time, too
             found = self._table.lease_of(fill.lease, self._clock())
             if found is None:
-                return "over"
+                return "over", leaders
             lease = found
 
     def _wait_for_write(self, fill: CacheFill, lease: Lease, until: float) -> Seen:
@@ -114,13 +124,13 @@ class Leases:
                 return "over" if lease.until <= until else "in_vain"
             pause, growing = growing, growing * 2
 
-    def published(self, fill: CacheFill, owner: str, event: "CapturedEvent") -> None:
+    def published(self, fill: CacheFill, since: float, owner: str, event: "CapturedEvent") -> None:
         """The answer is on the bus: those who wait look for it a little longer, and then the lease is over."""
         now = self._clock()
-        self._learn(fill, now - fill.since)
+        self._learn(fill, now - since)
         until = min(now + _STORED_WITHIN, event.data["expires_at"])
         try:
-            self._table.stored_soon(fill.lease, Lease(owner, until, fill.since, event_id=event.id))
+            self._table.stored_soon(fill.lease, Lease(owner, until, since, event_id=event.id))
         except AwsError as error:
             _not_given_back(error)
 

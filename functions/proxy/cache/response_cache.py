@@ -24,8 +24,8 @@ from proxy.cache.captured_event import captured_event
 from proxy.cache.conversion import DOCUMENT, STREAM, converted, is_possible
 from proxy.cache.fill import CacheFill, Lookup, Wanted
 from proxy.cache.item import CachedAnswer, Unusable, answer_of, header_of
-from proxy.cache.key import SentRequest, Sharing, UnclearBodyError, keys_of
-from proxy.cache.leases import SHORTEST_LIFE, Leases
+from proxy.cache.key import Keys, SentRequest, Sharing, UnclearBodyError, keys_of
+from proxy.cache.leases import SHORTEST_LIFE, Leases, Turn
 from proxy.cache.policy import CacheDirectives, asked_of_cache, policy_of, refusal
 from proxy.cache.replay import Replay
 from proxy.cache.table import CacheTable, Lease
@@ -132,14 +132,12 @@ class ResponseCache:
         except UnclearBodyError:
             return Lookup(CacheUse("BYPASS", "unclear"))
         wanted = Wanted(target.path, candidate.server.name, asked.fields, asked.fields.get("stream") is True)
-        fill = CacheFill(keys, policy, wanted, Capture(self._settings.largest), directives.namespace)
-        fill.lease = _lease_name(fill)
+        capture, lease = Capture(self._settings.largest), _lease_name(keys, wanted)
+        fill = CacheFill(keys, policy, wanted, capture, directives.namespace, lease)
         try:
             return self._look(fill, directives, call, timeline)
         except AwsError as error:
-            self._out_until = self._clock() + _OUT_SECONDS
-            log("WARN", "The response cache does not answer", reason=str(error))
-            return Lookup(CacheUse("BYPASS", "table_error"), fill if fill.leads else None)
+            return self._without_table(error)
 
     def _look(self, fill: CacheFill, directives: CacheDirectives, call: Call, timeline: Timeline) -> Lookup:
         """The answer that is stored, or that arrives while this waits for a bounded time."""
@@ -147,18 +145,28 @@ class ResponseCache:
             return Lookup(CacheUse("REFRESH", "no_cache"), fill)
         found, reason = self._read(fill, directives), None
         patience = self._patience(call.candidates[0].server)
-        may_come = isinstance(found, _Miss) and found.may_come and patience > 0 and not directives.only_if_cached
-        if may_come and (lease := self._leases.take(fill, call.id, patience, call.deadline)):
-            timeline.wait()
-            try:
-                found, reason = self._wait(lease, fill, directives, call, patience), "waited"
-            finally:
-                timeline.heard()
+        if isinstance(found, _Miss) and found.may_come and patience > 0 and not directives.only_if_cached:
+            turn = self._leases.take(fill, call.id, patience, call.deadline)
+            if turn.held:
+                timeline.wait()
+                try:
+                    (found, turn), reason = self._wait(turn.held, fill, directives, call, patience), "waited"
+                finally:
+                    timeline.heard()
+            fill = fill._replace(since=turn.since)
+            if turn.failure:
+                return self._without_table(turn.failure, fill)
         if isinstance(found, _Miss):
             return Lookup(CacheUse("MISS", found.reason), fill)
         replay = Replay(found, directives.original_pacing, call.deadline, self._sleep, self._clock)
         use = CacheUse("HIT", reason, found.age, found.saved, found.usage)
         return Lookup(use, delivery=_delivery(call, replay))
+
+    def _without_table(self, error: AwsError, fill: CacheFill | None = None) -> Lookup:
+        """The table is not asked again for a while. `fill` is of a lease that may be taken, and is then given back."""
+        self._out_until = self._clock() + _OUT_SECONDS
+        log("WARN", "The response cache does not answer", reason=str(error))
+        return Lookup(CacheUse("BYPASS", "table_error"), fill)
 
     def _patience(self, server: Server) -> float:
         """Seconds for which another request's answer is waited for, at most."""
@@ -197,22 +205,24 @@ class ResponseCache:
 
     def _wait(
         self, lease: Lease, fill: CacheFill, directives: CacheDirectives, call: Call, patience: float
-    ) -> CachedAnswer | _Miss:
-        """Wait for the answer that the owner of `lease` fetches. Returns it, or the miss `waited` if it did not come.
-        The lease may pass to this request meanwhile.
+    ) -> tuple[CachedAnswer | _Miss, Turn]:
+        """Wait for the answer that the owner of `lease` fetches. Returns it, or the miss `waited` if it did not come;
+        and whether it is this request's turn now.
         """
         now = self._clock()
         until = min(now + patience, now + _SHARE_OF_TIME * (call.deadline - now))
-        leaders = set[str]()
-        while (seen := self._leases.wait(fill, lease, until, leaders)) != "in_vain":
+        leaders = frozenset[str]()
+        while True:
+            seen, leaders = self._leases.wait(fill, lease, until, leaders)
+            if seen == "in_vain":
+                return _Miss("waited"), Turn()
             found = self._read(fill, directives, is_consistent=True)
             if isinstance(found, CachedAnswer) or not found.may_come or seen == "stored":
-                return found
-            held = self._leases.take(fill, call.id, patience, call.deadline)
-            if held is None:
-                return found
-            lease = held
-        return _Miss("waited")
+                return found, Turn()
+            turn = self._leases.take(fill, call.id, patience, call.deadline)
+            if turn.held is None:
+                return found, turn
+            lease = turn.held
 
     def captured(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> "list[CapturedEvent]":
         """The event with the answer, if it may be kept. If it may not, the lease is given back, so that nobody waits
@@ -223,15 +233,15 @@ class ResponseCache:
             if outcome.cache.status != "BYPASS":
                 event = self._event(fill, call, outcome, deadline)
         finally:
-            if event is None and fill.leads:
+            if event is None and fill.since is not None:
                 self._leases.give_back(fill, call.id)
         return [event] if event else []
 
     def published(self, fill: CacheFill, call: Call, events: "Sequence[CapturedEvent]") -> None:
         """The events that `captured` made are on the bus, so those who wait will find the answer in a moment."""
-        if fill.leads:
+        if fill.since is not None:
             for event in events:
-                self._leases.published(fill, call.id, event)
+                self._leases.published(fill, fill.since, call.id, event)
 
     def _event(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> "CapturedEvent | None":
         if fill.capture.is_too_large:
@@ -239,7 +249,7 @@ class ResponseCache:
             return None
         if outcome.error:
             return None
-        if flaw := fill.flaw(outcome.status, outcome.delivery.server_name, outcome.meter):
+        if flaw := fill.flaw(outcome):
             log("INFO", "An answer is not kept in the response cache", id=call.id, reason=flaw)
             return None
         now = self._clock()
@@ -274,12 +284,12 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
     return SentRequest(request.method, url_of(server, target, request), headers, content)
 
 
-def _lease_name(fill: CacheFill) -> str:
+def _lease_name(keys: Keys, wanted: Wanted) -> str:
     """The name of the lease. Each form that has to be fetched by itself has a lease of its own, because an answer in
     another form would not help those who wait.
     """
-    either_will_do = is_possible(fill.wanted.path, to_stream=True) and is_possible(fill.wanted.path, to_stream=False)
-    return lease_name(fill.keys.key, is_stream=None if either_will_do else fill.wanted.is_stream)
+    either_will_do = is_possible(wanted.path, to_stream=True) and is_possible(wanted.path, to_stream=False)
+    return lease_name(keys.key, is_stream=None if either_will_do else wanted.is_stream)
 
 
 def _in_form(stored: CachedAnswer, wanted: Wanted) -> CachedAnswer | _Miss:

@@ -248,10 +248,10 @@ class Shards:
         every = {*range(1, self._count(known.limits) + 1), *drawing_shards(known.dry.counter)}
         return self._some(sorted(every - known.shards))
 
-    def _some(self, shards: list[int]) -> list[int]:
-        chosen: list[int] = []
-        while shards and len(chosen) < _OTHERS:
-            chosen.append(shards.pop(int(self._chance() * len(shards))))
+    def _some(self, shards: Sequence[int]) -> list[int]:
+        left, chosen = list(shards), list[int]()
+        while left and len(chosen) < _OTHERS:
+            chosen.append(left.pop(int(self._chance() * len(left))))
         return chosen
 
 

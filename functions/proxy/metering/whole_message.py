@@ -54,8 +54,7 @@ def message_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             content.append(dict(event["content_block"]))
             is_open, inputs = True, None
         elif kind == "content_block_delta" and is_open and event["index"] == len(content) - 1:
-            piece = _added(content[-1], event["delta"])
-            inputs = inputs if piece is None else (inputs or "") + piece
+            content[-1], inputs = _grown(content[-1], inputs, event["delta"])
         elif kind == "content_block_stop" and is_open and event["index"] == len(content) - 1:
             is_open = False
             _complete(content[-1], inputs)
@@ -80,17 +79,14 @@ def _complete(block: dict[str, Any], inputs: str | None) -> None:
         raise ValueError("no input")  # an input that is empty comes as an empty piece
 
 
-def _added(block: dict[str, Any], delta: Mapping[str, Any]) -> str | None:
-    """Add a piece to its block. Returns a piece of a tool's input, which is JSON only when it is whole; else None."""
-    kind = delta["type"]
-    if kind == "input_json_delta":
-        return delta["partial_json"]
-    if kind == "citations_delta":
-        block["citations"] = [*array_of(block.get("citations")), delta["citation"]]
-        return None
-    name = _TEXTS[kind]
-    block[name] = block.get(name, "") + delta[name]
-    return None
+def _grown(block: dict[str, Any], inputs: str | None, delta: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """A block, and the input of its tool, with one more piece. The input is JSON only when it is whole."""
+    if delta["type"] == "input_json_delta":
+        return block, (inputs or "") + delta["partial_json"]
+    if delta["type"] == "citations_delta":
+        return {**block, "citations": [*array_of(block.get("citations")), delta["citation"]]}, inputs
+    name = _TEXTS[delta["type"]]
+    return {**block, name: block.get(name, "") + delta[name]}, inputs
 
 
 def events_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from proxy.json_shapes import LONGEST_NAME, text_of
+from proxy.timeline import Answer
 
 if TYPE_CHECKING:
     from openai_proxy.events.throttle_types import AnnouncedData, LeftsData
@@ -21,10 +22,6 @@ _MOST_ANSWERS = 4
 _LONGEST = 86400.0
 _PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-Answer = tuple[str, str | None, int, Mapping[str, str]]
-"""Server, model, status and headers."""
 
 
 def announced_of(answers: Sequence[Answer], now: float) -> "list[AnnouncedData]":

@@ -17,7 +17,7 @@ from proxy.records.log_line import MESSAGE, request_line
 from proxy.records.publisher import Publisher
 from proxy.records.terminal_event import terminal_event
 from proxy.request.trace_context import w3c_trace_id, xray_context
-from proxy.timeline import Clock, Timeline
+from proxy.timeline import Clock, Moments, Timeline
 
 if TYPE_CHECKING:  # loaded only where the stack has a place for content
     from openai_proxy.events.types import CapturedEvent, TerminalEvent
@@ -115,14 +115,13 @@ class Records:
             log("ERROR", "A request cannot be told of if it is killed", id=call.id, trace=place_of(error))
 
     @staticmethod
-    def _event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_start: bool) -> "TerminalEvent":
+    def _event(call: Call, outcome: Outcome, moments: Moments, *, cold_start: bool) -> "TerminalEvent":
         """The terminal event; if something that the answer says of itself cannot be told, the event without that."""
         try:
-            return terminal_event(call, outcome, timeline, cold_start=cold_start)
+            return terminal_event(call, outcome, moments, cold_start=cold_start)
         except Exception as error:  # noqa: BLE001  # the outermost edge: every request has its event
             log("ERROR", "An answer cannot be told of in full", id=call.id, trace=place_of(error))
-            timeline.answers.clear()
-            return terminal_event(call, outcome.untold(), timeline, cold_start=cold_start)
+            return terminal_event(call, outcome.untold(), moments._replace(answers=()), cold_start=cold_start)
 
     def begin(self) -> tuple[Timeline, bool]:
         """The timeline of a request that begins now, and whether the sandbox was started for this request."""
@@ -167,7 +166,7 @@ class Records:
         if self._unauthorized:
             self._tell_unauthorized()
         trace = xray_context(invocation.trace)
-        event = self._event(call, outcome, timeline, cold_start=invocation.is_first)
+        event = self._event(call, outcome, timeline.moments(), cold_start=invocation.is_first)
         fate = self._publisher.publish([event, *captured], invocation.deadline, trace.header if trace else None)
         if self._memory:
             self._memory.clear()

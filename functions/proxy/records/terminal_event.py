@@ -17,7 +17,7 @@ from proxy.errors import LimitError, UpstreamError
 from proxy.json_shapes import LONGEST_NAME, text_of
 from proxy.limits.reservation import nothing_taken
 from proxy.outcome import Outcome, event_id_of, fetched_of, tells_batch
-from proxy.timeline import Timeline
+from proxy.timeline import Moments
 
 if TYPE_CHECKING:
     from openai_proxy.events.types import (
@@ -41,10 +41,10 @@ _MOST_REASONS = 16
 _MOST_ATTEMPTS = 32
 
 
-def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_start: bool) -> "TerminalEvent":
+def terminal_event(call: Call, outcome: Outcome, moments: Moments, *, cold_start: bool) -> "TerminalEvent":
     """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
-    event_id = event_id_of(call, outcome, timeline.started_at)
-    moment, client_id = rfc3339(timeline.unix(timeline.ended)), call.key.client_id if call.key else ""
+    event_id = event_id_of(call, outcome, moments.started_at)
+    moment, client_id = rfc3339(moments.ended_at), call.key.client_id if call.key else ""
     whose = event_id, moment, call.request_id, client_id
     data: InferenceCompleted = {
         "client": _client(call),
@@ -55,23 +55,23 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
         "door": call.request.door if call.request else "function_url",
         "server": {"name": outcome.delivery.server_name or _unasked(call, outcome)[0]},
         "request": _request(call, outcome),
-        "response": _response(outcome, timeline),
+        "response": _response(outcome, moments),
         "usage": outcome.usage.to_event(),
-        "attempts": [attempt.to_event() for attempt in timeline.attempts[-_MOST_ATTEMPTS:]],
+        "attempts": [attempt.to_event() for attempt in moments.attempts[-_MOST_ATTEMPTS:]],
         "cold_start": cold_start,
-        "timings": _timings(timeline),
+        "timings": _timings(moments),
         "cache": outcome.cache.to_event(),
     }
-    if fetched := fetched_of(call, outcome, timeline.started_at):
+    if fetched := fetched_of(call, outcome, moments.started_at):
         data["fetched"] = fetched
     if outcome.stream:
         data["stream"] = outcome.stream
     if call.key and call.key.team:
         data["team"] = {"name": call.key.team, "limits": _limits(call, outcome, call.key.team)}
-    if any(status == 429 or _may_announce(headers) for _, _, status, headers in timeline.answers):
+    if any(status == 429 or _may_announce(headers) for _, _, status, headers in moments.answers):
         from proxy.records.announced import announced_of  # noqa: PLC0415  # many servers announce nothing
 
-        data["announced"] = announced_of(timeline.answers, timeline.unix(timeline.ended))
+        data["announced"] = announced_of(moments.answers, moments.ended_at)
     if throttle := _throttle(outcome):
         return Event("InferenceThrottled", *whose, {**data, "throttle": throttle})
     if error := _error(outcome):
@@ -138,7 +138,7 @@ def _request(call: Call, outcome: Outcome) -> "RequestData":
     return found
 
 
-def _response(outcome: Outcome, timeline: Timeline) -> "ResponseData":
+def _response(outcome: Outcome, moments: Moments) -> "ResponseData":
     meter = outcome.meter
     reasons = meter.finish_reasons[:_MOST_REASONS] if meter else []
     return {
@@ -146,10 +146,10 @@ def _response(outcome: Outcome, timeline: Timeline) -> "ResponseData":
         "model": meter.model if meter else None,
         "id": meter.id if meter else None,
         "finish_reasons": [reason[:_LONGEST_REASON] for reason in reasons],
-        "time_to_first_chunk": timeline.time_to_first_chunk,
+        "time_to_first_chunk": moments.time_to_first_chunk,
         "size": meter.size if meter else 0,
         "chunks": meter.chunks if meter else 0,
-        "time_per_output_token": _time_per_output_token(outcome, timeline),
+        "time_per_output_token": _time_per_output_token(outcome, moments),
     }
 
 
@@ -195,17 +195,17 @@ def _end_user(call: Call) -> str | None:
     return hashlib.sha256(person.encode(errors="replace")).hexdigest()[:32]
 
 
-def _time_per_output_token(outcome: Outcome, timeline: Timeline) -> float | None:
+def _time_per_output_token(outcome: Outcome, moments: Moments) -> float | None:
     """Seconds from one token of a stream to the next, after the first chunk; None for fewer than two tokens."""
     tokens = outcome.usage.output_tokens
-    if not (timeline.first_chunk and outcome.meter and outcome.meter.is_stream and tokens > 1):
+    if not (moments.first_chunk and outcome.meter and outcome.meter.is_stream and tokens > 1):
         return None
-    return round((timeline.ended - timeline.first_chunk) / (tokens - 1), 6)
+    return round((moments.ended - moments.first_chunk) / (tokens - 1), 6)
 
 
-def _timings(timeline: Timeline) -> "TimingsData":
-    total, upstream = timeline.total, timeline.upstream_waited
-    authorization = timeline.authorized - timeline.started if timeline.authorized else 0.0
+def _timings(moments: Moments) -> "TimingsData":
+    total, upstream = moments.total, moments.upstream_waited
+    authorization = moments.authorized - moments.started if moments.authorized else 0.0
     return {
         "total": round(total, 6),
         "authorization": round(authorization, 6),

@@ -41,7 +41,7 @@ def unfinished_event(call: Call, timeline: Timeline, trace: str | None, until: f
         usage=Usage() if asked and call.uses_tokens else NO_USAGE,
         reservation=call.reservation,
     )
-    event = terminal_event(call, outcome, timeline, cold_start=False)
+    event = terminal_event(call, outcome, timeline.moments(), cold_start=False)
     if asked and call.body:
         model = asked.replacement or call.body.model or asked.server.model
         event.data["request"]["model"] = text_of(model, LONGEST_NAME) if model else None

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy.cache.capture import Capture
 from proxy.cache.fill import Lookup
 from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.responder import Responder
@@ -441,10 +442,7 @@ class FailingCache:
         if self.step == "find":
             raise LookupError("a secret")
 
-        def watched(body: Any, _headers: object, _all: object) -> Any:
-            return body
-
-        return Lookup(CacheUse("MISS", "not_found"), cast("Any", SimpleNamespace(watched=watched)))
+        return Lookup(CacheUse("MISS", "not_found"), cast("Any", SimpleNamespace(capture=Capture(100))))
 
     def captured(self, *_: object) -> Any:
         raise LookupError("a secret")

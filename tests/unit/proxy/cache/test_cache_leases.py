@@ -13,7 +13,7 @@ from proxy.aws.client import AwsError
 from proxy.cache.capture import Capture
 from proxy.cache.fill import CacheFill, Wanted
 from proxy.cache.key import Keys
-from proxy.cache.leases import Leases, pause_after
+from proxy.cache.leases import Leases, Turn, pause_after
 from proxy.cache.policy import Policy
 from proxy.cache.table import CacheTable, Lease
 
@@ -50,12 +50,13 @@ class Sandboxes:
     def fetch(self, leases: Leases, seconds: float, wanted: CacheFill | None = None) -> float:
         """Begin to fetch an answer in `seconds`: when it will be in the table."""
         wanted, event_id = wanted or fill(), new_ulid(self.now + seconds)
-        assert leases.take(wanted, "leader", 300, self.now + 900) is None
+        since = self.now
+        assert leases.take(wanted, "leader", 300, since + 900) == Turn(since)
         data: Any = {"expires_at": self.now + 3600}
         event = Event("ResponseCaptured", event_id, "", "", "", data)
         stored: dict[str, Any] = {"cache_key": {"S": KEY}, "event_id": {"S": event_id}}
         ready = self.now + seconds + STORED
-        self._plans.append((self.now + seconds, lambda: leases.published(wanted, "leader", event)))
+        self._plans.append((self.now + seconds, lambda: leases.published(wanted, since, "leader", event)))
         self._plans.append((ready, lambda: self.table.items.update({KEY: stored})))
         return ready
 
@@ -65,18 +66,17 @@ class Sandboxes:
         If that took long, the lease is over as it should be, and the item is read without another look.
         """
         self.table.calls.clear()
-        lease = leases.take(fill(), "waiter", 300, self.now + 900)
-        assert lease
-        assert leases.wait(fill(), lease, self.now + 300, set()) in ("stored", "over")
+        turn = leases.take(fill(), "waiter", 300, self.now + 900)
+        assert turn.held
+        seen, leaders = leases.wait(fill(), turn.held, self.now + 300, frozenset())
+        assert (seen in ("stored", "over"), leaders) == (True, {"leader"})
         return KEY in self.table.items
 
 
 def fill(**fields: Any) -> CacheFill:
     policy = Policy("client:a", 3600, any_temperature=False)
     wanted = Wanted("/chat/completions", "openai", fields, is_stream=True)
-    made = CacheFill(Keys(KEY, KEY), policy, wanted, Capture(1))
-    made.lease = KEY
-    return made
+    return CacheFill(Keys(KEY, KEY), policy, wanted, Capture(1), lease=KEY)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_the_lease_of_who_died_may_end_while_it_is_read(call: float, left: float
     assert CacheTable(services, "cache").take_lease(KEY, dead, cached.now) is None
     came, leases = cached.now, cached.leases()
 
-    if lease := leases.take(fill(), "waiter", 5, cached.now + 900):
-        assert leases.wait(fill(), lease, cached.now + patience, set()) in ("over", "in_vain")
+    if lease := leases.take(fill(), "waiter", 5, cached.now + 900).held:
+        assert leases.wait(fill(), lease, cached.now + patience, frozenset())[0] in ("over", "in_vain")
         assert cached.now - came <= patience + 2 * call + 0.1
 
 
@@ -201,7 +201,8 @@ def test_who_has_waited_knows_how_long_it_took() -> None:
 def test_of_a_lease_of_whom_nothing_is_told_more_is_read_in_a_moment() -> None:
     cached = Sandboxes()
     leases, ready = cached.leases(), cached.fetch(cached.leases(), 0.4)
-    assert leases.wait(fill(), Lease("", float("inf")), cached.now + 300, set()) == "stored"
+    seen, leaders = leases.wait(fill(), Lease("", float("inf")), cached.now + 300, frozenset())
+    assert (seen, leaders) == ("stored", {"leader"})
     assert cached.table.calls.count("get lease") == 1
     assert cached.now - ready <= 0.3
 
@@ -223,22 +224,28 @@ def test_reads_are_few_and_the_answer_is_had_soon(usual: float, takes: float, of
 
 
 def test_nobody_waits_for_a_third_leader() -> None:
-    cached, leaders = Sandboxes(), set[str]()
-    leases = cached.leases()
-    seen = [
-        leases.wait(fill(), Lease(owner, cached.now + 30, cached.now), cached.now + 300, leaders)
-        for owner in ("a", "", "a", "b", "", "a", "c", "a")
-    ]
-    assert seen == [*["over"] * 6, "in_vain", "in_vain"], "whoever is not told is none of them"
+    cached, leaders = Sandboxes(), frozenset[str]()
+    leases, told = cached.leases(), list[tuple[str, int]]()
+    for owner in ("a", "", "a", "b", "", "a", "c", "a"):
+        lease = Lease(owner, cached.now + 30, cached.now)
+        seen, leaders = leases.wait(fill(), lease, cached.now + 300, leaders)
+        told.append((seen, len(leaders)))
+    assert told == [*[("over", 1)] * 3, *[("over", 2)] * 3, *[("in_vain", 3)] * 2], "nobody is no leader"
 
 
 def test_who_may_fetch_leads_and_who_has_to_wait_does_not() -> None:
     cached = Sandboxes()
-    leader, waiter = fill(), fill()
-    assert cached.leases().take(leader, "leader", 300, cached.now + 900) is None
-    held = cached.leases().take(waiter, "waiter", 300, cached.now + 900)
-    assert held
-    assert (leader.leads, leader.since, waiter.leads, held.owner) == (True, cached.now, False, "leader")
+    assert cached.leases().take(fill(), "leader", 300, cached.now + 900) == Turn(cached.now)
+    turn = cached.leases().take(fill(), "waiter", 300, cached.now + 900)
+    assert (turn.since, turn.held and turn.held.owner, turn.failure) == (None, "leader", None)
+
+
+def test_where_the_table_does_not_say_the_lease_may_be_ones_own() -> None:
+    cached = Sandboxes()
+    cached.table.failure = AwsError("dynamodb:PutItem", "no answer")
+    assert cached.leases().take(fill(), "leader", 300, cached.now + 900) == Turn(
+        cached.now, failure=cached.table.failure
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +266,7 @@ def test_a_lease_is_as_long_as_others_wait_and_its_owner_lives_but_no_moment_onl
     wait: float, left: float, seconds: float
 ) -> None:
     cached = Sandboxes()
-    assert cached.leases().take(fill(), "leader", wait, cached.now + left) is None
+    assert cached.leases().take(fill(), "leader", wait, cached.now + left) == Turn(cached.now)
     assert cached.table.items[f"lease#{KEY}"]["lease_until"] == {"N": str(int((cached.now + seconds) * 1000))}
 
 
@@ -267,7 +274,7 @@ def test_a_lease_that_is_not_given_back_is_said_so_and_fails_nothing(capsys: pyt
     cached = Sandboxes()
     cached.table.failure = AwsError("dynamodb:PutItem", "ThrottlingException", "busy")
     data: Any = {"expires_at": cached.now + 3600}
-    cached.leases().published(fill(), "leader", Event("ResponseCaptured", "id", "", "", "", data))
+    cached.leases().published(fill(), cached.now, "leader", Event("ResponseCaptured", "id", "", "", "", data))
     cached.leases().give_back(fill(), "leader")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     said = {"level": "WARN", "message": "A lease was not given back: it will end", "reason": str(cached.table.failure)}

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from openai_proxy.cache.answers import LARGEST_BODY
@@ -36,10 +36,9 @@ def fill(pieces: list[bytes] = PIECES, *, is_stream: bool = True, scope: str = "
     moments = iter([50.0, 50.25, 51.0])
     policy = Policy(scope, 60, False, keeps=frozenset(more.pop("keeps", ())))
     capture = Capture(LARGEST_BODY + 1, lambda: next(moments))
-    made = CacheFill(Keys("k", "d"), policy, Wanted("/chat/completions", "s", {}, is_stream), capture, **more)
-    for _ in made.watched(pieces, HEADERS, HEADERS):
+    for _ in capture.watch(pieces):
         pass
-    return made
+    return CacheFill(Keys("k", "d"), policy, Wanted("/chat/completions", "s", {}, is_stream), capture, **more)
 
 
 def call(client_id: str = "acme") -> Call:
@@ -47,8 +46,14 @@ def call(client_id: str = "acme") -> Call:
     return Call("id", NOW + 9, asked, ClientKey(client_id), Target("s", "/chat/completions"))
 
 
-def outcome(usage: Usage = USAGE, server: Server | None = SERVER, **more: Any) -> Outcome:
-    return Outcome(200, Delivery(server, status=200), usage=usage, **more)
+class Answer(NamedTuple):
+    headers: dict[str, str]
+
+
+def outcome(usage: Usage = USAGE, server: Server | None = SERVER, headers: Any = HEADERS, **more: Any) -> Outcome:
+    upstream: Any = Answer(headers)
+    delivery = Delivery(server, status=200, headers=headers, upstream=upstream)
+    return Outcome(200, delivery, usage=usage)._replace(**more)
 
 
 RESPONSE = {
@@ -77,8 +82,7 @@ DATA = {
 def test_all_that_is_said_of_an_answer(has_bucket: bool, is_stream: bool, namespace: str) -> None:
     headers = HEADERS if is_stream else {"content-type": "application/json"}
     kept = fill(is_stream=is_stream, namespace=namespace)
-    kept.headers = headers
-    event, packed = captured_event(kept, call(), outcome(), NOW, has_bucket=has_bucket)
+    event, packed = captured_event(kept, call(), outcome(headers=headers), NOW, has_bucket=has_bucket)
     assert event
     data: dict[str, Any] = {**event.data}
     response = data.pop("response")
@@ -133,8 +137,8 @@ def test_what_an_event_has_no_room_for_goes_by_an_object_where_there_is_a_bucket
 )
 def test_what_may_not_be_stored_is_not_sent(changed: dict[str, Any]) -> None:
     kept = fill(changed.get("pieces", PIECES), scope=changed.get("scope", "client:acme"))
-    kept.headers = {"content-type": changed.get("content_type", HEADERS["content-type"])}
-    ended = outcome(changed.get("usage", USAGE), changed.get("server", SERVER))
+    headers = {"content-type": changed.get("content_type", HEADERS["content-type"])}
+    ended = outcome(changed.get("usage", USAGE), changed.get("server", SERVER), headers)
     assert captured_event(kept, call(changed.get("client_id", "acme")), ended, NOW, has_bucket=True) == (None, None)
 
 
@@ -157,7 +161,7 @@ def test_a_call_without_a_key_is_nobodys() -> None:
         (201, "s", HEADERS, (), "not_answered"),
         (200, "other", HEADERS, (), "not_answered"),
         (200, None, HEADERS, (), "not_answered"),
-        (200, "s", {}, (), "error"),
+        (200, "s", {}, (), "form"),
         (200, "s", {"content-type": "application/json"}, (), "form"),
         (200, "s", HEADERS | {"content-encoding": "gzip"}, (), "form"),
         (200, "s", HEADERS | {"cache-control": "private"}, (), "private"),
@@ -168,15 +172,19 @@ def test_a_call_without_a_key_is_nobodys() -> None:
 def test_why_an_answer_is_not_kept(
     status: int, server: str | None, headers: dict[str, str], keeps: tuple[str, ...], flaw: str
 ) -> None:
-    kept = fill(keeps=keeps)
-    kept.watched([], headers, headers)
-    assert kept.flaw(status, server, Meter("text/event-stream", True)) == flaw
+    whose = SERVER._replace(name=server) if server else None
+    ended = outcome(server=whose, headers=headers, status=status, meter=Meter("text/event-stream", True))
+    assert fill(keeps=keeps).flaw(ended) == flaw
 
 
 def test_without_a_meter_nothing_is_known_of_an_answer() -> None:
-    kept = fill()
-    assert (kept.lease, kept.leads, kept.since, kept.is_private) == ("", False, 0.0, False)
-    assert kept.flaw(200, "s", None) == "error"
+    assert (fill().lease, fill().since) == ("", None)
+    assert fill().flaw(outcome()) == "error"
+
+
+def test_an_answer_that_no_server_gave_is_not_kept() -> None:
+    ended = outcome(meter=Meter("text/event-stream", True))
+    assert fill().flaw(ended._replace(delivery=ended.delivery._replace(upstream=None))) == "error"
 
 
 # --------------------------------------------------------------------------------------------------------------- replay

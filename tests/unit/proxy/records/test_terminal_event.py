@@ -70,7 +70,7 @@ class Told:
         call = call._replace(candidates=self.candidates)
         if not self.timeline.ended:
             self.timeline.end()
-        return terminal_event(call, outcome or Outcome(200), self.timeline, cold_start=cold)
+        return terminal_event(call, outcome or Outcome(200), self.timeline.moments(), cold_start=cold)
 
     def data(self, outcome: Outcome | None = None) -> dict[str, Any]:
         return self.event(outcome).data
