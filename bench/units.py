@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.lake import json_line, lake_row
@@ -100,7 +100,7 @@ def event(number: int, model: int = 0) -> "InferenceEvent":
     metadata["id"] = metadata["request_id"] = new_ulid(BEGAN + number / 1000)
     data["response"]["model"] += f"-{model}" if model else ""
     data["client"] = _CLIENT
-    return cast("InferenceEvent", Event.from_envelope(envelope))
+    return cast("InferenceEvent", from_envelope(envelope))
 
 
 def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:

@@ -27,7 +27,7 @@ def main() -> int:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
-    from console.__main__ import main as run  # noqa: PLC0415
+    from console.command_line import main as run  # noqa: PLC0415
 
     try:
         code = run(began=_begin)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope, from_sqs_body
 from proxy.errors import ClientError, ProxyError
 
 
@@ -136,7 +137,7 @@ def envelope_of(entry: Mapping[str, str]) -> dict[str, Any]:
 
 def read_event(text: str | Mapping[str, Any]) -> Event[Any, Any]:
     """An event of any type, of the body of a message or of an envelope."""
-    return Event.from_sqs_body(text) if isinstance(text, str) else Event.from_envelope(text)
+    return from_sqs_body(text) if isinstance(text, str) else from_envelope(text)
 
 
 Script = Callable[[Connection, Received], None]

@@ -14,7 +14,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from openai_proxy.backoff import pause_before_retry
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
@@ -191,7 +191,7 @@ def _events(load: Load) -> deque[Any]:
     found: deque[Any] = deque()
     for client in range(load.clients):
         for model in range(load.models):
-            event: Any = Event.from_envelope(json.loads(json.dumps(envelope)))
+            event: Any = from_envelope(json.loads(json.dumps(envelope)))
             event.data["response"]["model"] += f"-{model}" if model else ""
             event.data["client"] = {"key_id": "3f2a91c07be4", "name": "Chat widget", "owner": "team-web"}
             event.data["client"]["tags"] = _LARGE_TAGS if load.is_large else {"team": "web"}

@@ -28,7 +28,7 @@ def _load_all(parser: Parser) -> None:
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     import shtab  # noqa: PLC0415 - only this command needs it
 
-    from console.__main__ import parser  # noqa: PLC0415
+    from console.command_line import parser  # noqa: PLC0415
 
     commands: Any = parser()
     _load_all(commands)

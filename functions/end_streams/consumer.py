@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.streams import LEASE_SECONDS, LOOK_AFTER_SECONDS, event_of_killed
 from openai_proxy.events.traces import traces_of
 

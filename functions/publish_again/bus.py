@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import is_transient
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_sqs_body
 from openai_proxy.refusals import code_of, status_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def entry_in(body: str) -> dict[str, Any]:
 
     Its `Time` is that of the event, because replays from an archive go by it.
     """
-    event = Event.from_sqs_body(body)
+    event = from_sqs_body(body)
     entry: dict[str, Any] = {**event.to_entry("")}
     try:
         entry["Time"] = datetime.fromisoformat(event.timestamp).astimezone(UTC)

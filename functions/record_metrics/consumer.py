@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import batch_told, is_terminal
+from openai_proxy.events.incoming import batch_told, is_terminal
 from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.events.ulid import is_ulid, new_ulid

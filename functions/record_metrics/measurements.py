@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import NOT_CALLED, DetailType, MalformedEventError
+from openai_proxy.events.envelope import NOT_CALLED, DetailType
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.metric_data import (
     ALL,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event, is_terminal
+from openai_proxy.events.incoming import from_sqs_body, is_terminal
 from openai_proxy.events.traces import traces_of
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import DUPLICATE
@@ -120,7 +120,7 @@ class RecordThrottles:
 
         Raises MalformedEventError.
         """
-        event = Event.from_sqs_body(body)
+        event = from_sqs_body(body)
         if not is_terminal(event):
             return None, []
         now = self.clock()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_sqs_body
 from openai_proxy.events.traces import traces_of
 from openai_proxy.limits import PERIODS, Period
 from openai_proxy.pricing.price_book import PriceBook
@@ -97,7 +97,7 @@ class SettleLimits:
 
     def _read(self, body: str) -> tuple[list[Settlement], list[LeftLease]]:
         """What a message's event has to be settled, or else to be given back. Raises MalformedEventError."""
-        event = Event.from_sqs_body(body)
+        event = from_sqs_body(body)
         settlements = settlements_of(event, self.prices)
         settled = {each.limits_id for each in settlements if not each.batch}
         left = (left_lease_of(event), left_lease_of(event, of_team=True))

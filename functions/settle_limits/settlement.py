@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import MalformedEventError, batch_told, is_terminal
+from openai_proxy.events.incoming import MalformedEventError, batch_told, is_terminal
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.key_limits import CURRENCY, amount_of, is_user_id
 from openai_proxy.limits import LAST_RESET_DAY, LONGEST_MODEL, WEEKDAYS, Calendar, Period, Windows

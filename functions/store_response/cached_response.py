@@ -25,7 +25,7 @@ from openai_proxy.cache.answers import (
     is_text,
 )
 from openai_proxy.cache.keys import is_object_key
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.usage import Usage

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.cache.answers import CLOCKS_APART
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError, from_sqs_body
 from openai_proxy.events.traces import traces_of
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import PriceBook
@@ -67,7 +67,7 @@ class StoreResponse:
 
     def _read(self, body: str) -> Item | None:
         """The item of a message's answer; None if it is not to be stored. Raises MalformedEventError."""
-        event = Event.from_sqs_body(body)
+        event = from_sqs_body(body)
         if event.detail_type != "ResponseCaptured":
             return None
         if _is_over(event.data, self._clock()):

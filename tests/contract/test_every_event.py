@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, is_terminal
+from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.incoming import from_envelope, is_terminal
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
 from openai_proxy.ledger.entries import add_shares, entry_of, has_entry
@@ -154,7 +155,7 @@ def check(event: Event[Any, Any]) -> None:
     assert len(entry["Detail"]) <= LARGEST
     envelope = json.loads(json.dumps(envelope_of(entry)))
     VALIDATORS[event.detail_type].validate(envelope)
-    read = Event.from_envelope(envelope)
+    read = from_envelope(envelope)
     assert is_terminal(read)
     assert measurements_of(read)
     assert settlement_of(read, PRICES) is not None

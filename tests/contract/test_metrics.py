@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.metric_data import Measurement, ModelNames
 from openai_proxy.pricing.price_book import load_price_book
@@ -47,7 +48,7 @@ def documented() -> dict[str, set[Metric]]:
 
 def changed(envelope: Any, changes: Mapping[str, Any]) -> Event[Any, Any]:
     detail = envelope["detail"]
-    return Event.from_envelope(envelope | {"detail": detail | {"data": detail["data"] | changes}})
+    return from_envelope(envelope | {"detail": detail | {"data": detail["data"] | changes}})
 
 
 def events() -> Iterator[Event[Any, Any]]:
@@ -68,7 +69,7 @@ def events() -> Iterator[Event[Any, Any]]:
         envelope = json.loads(path.read_text(encoding="utf-8"))
         if envelope["detail-type"] not in TERMINAL_DETAIL_TYPES:
             continue
-        yield Event.from_envelope(envelope)
+        yield from_envelope(envelope)
         for status in ("HIT", "MISS", "REFRESH"):
             cache = {"status": status, "reason": None}
             yield changed(envelope, {"cold_start": True, "usage": usage, "attempts": attempts, "cache": cache})

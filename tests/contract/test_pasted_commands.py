@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from console.__main__ import parser
+from console.command_line import parser
 from console.doctor.functions import CONSUMERS
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import io
 import os
 from unittest.mock import patch
 
-from console.__main__ import main
+from console.command_line import main
 from tests.e2e.harness import LocalStack
 
 

@@ -33,7 +33,7 @@ from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
 
-from console.__main__ import main
+from console.command_line import main
 from tests.costs_fake import FakeCostsTable
 from tests.e2e.harness import ROOT, LocalStack
 from tests.fakes import read_event

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from openai_proxy.events.envelope import is_terminal
+from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES
 
 from proxy.aws.client import Aws, AwsError
 from proxy.log import log
@@ -53,7 +53,7 @@ class _Waiting:
 
     @property
     def is_terminal(self) -> bool:
-        return is_terminal(self.event)
+        return self.event.detail_type in TERMINAL_DETAIL_TYPES
 
     def failed(self, reason: str, *, may_be_there: bool) -> None:
         """Note that one more try has failed."""

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.traces import traces_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from openai_proxy.events.envelope import Event, MalformedEventError, is_terminal
+from openai_proxy.events.incoming import MalformedEventError, from_sqs_body, is_terminal
 from openai_proxy.events.ulid import ulid_time
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def read_event(body: str, now: float) -> "AnyEvent":
 
     Other than terminal events are counted by neither of the two, so only their envelope is read.
     """
-    event = Event.from_sqs_body(body)
+    event = from_sqs_body(body)
     if is_terminal(event):
         try:
             _check(event, now)

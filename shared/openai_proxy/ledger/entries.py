@@ -17,7 +17,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import MalformedEventError, calls_made
+from openai_proxy.events.envelope import calls_made
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.reader import RETENTION
 from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, prompt_cache_share, usage_attributes

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import (
     RETENTION,

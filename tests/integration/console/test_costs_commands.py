@@ -20,7 +20,7 @@ from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, add_shares, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
 
-from console.__main__ import main
+from console.command_line import main
 from tests.fakes import read_event
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"

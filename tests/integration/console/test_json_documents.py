@@ -27,8 +27,8 @@ from openai_proxy.throttles.entries import FewModels, throttle_entry_of
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 
-from console.__main__ import main, parser
 from console.arguments import Parser
+from console.command_line import main, parser
 from tests.costs_fake import FakeCostsTable
 from tests.fakes import Connection, Received, ScriptedServer, read_event
 

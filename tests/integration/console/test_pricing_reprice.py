@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.lake import Lake, lake_row
@@ -61,7 +62,7 @@ def events(number: int) -> list[Event[Any, Any]]:
         detail["metadata"] |= {"id": new_ulid(NOON + (n - number / 2) * 86400 * 2 / number), "client_id": f"c{n % 2}"}
         detail["data"]["response"]["model"] = detail["data"]["request"]["model"] = ("gpt", "mini", "gpt")[n % 3]
         detail["data"]["usage"]["input_tokens"] += 7 * n
-        found.append(Event.from_envelope(envelope | {"detail": detail}))
+        found.append(from_envelope(envelope | {"detail": detail}))
     return found
 
 

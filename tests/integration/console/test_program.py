@@ -15,7 +15,7 @@ PROGRAM = [sys.executable, "-m", "console"]
 _SAYS = "openai-proxy: interrupted."
 # Where an interrupt may come: each is a module that is loaded on the way, and the last one a call while a command runs.
 _MOMENTS = (
-    "console.__main__",
+    "console.command_line",
     "argparse",
     "console.arguments",
     "console.servers.commands",
@@ -223,7 +223,7 @@ def test_without_an_account_it_says_so_in_one_line(words: str):
 
 def loaded_by(words: str) -> set[str]:
     show = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
-    show += "from console.__main__ import main; main()"
+    show += "from console.command_line import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", show, *words.split()],
         capture_output=True,

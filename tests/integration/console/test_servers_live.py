@@ -13,7 +13,7 @@ from openai_proxy.client_keys import new_client_key
 from openai_proxy.servers import parse_servers
 from proxy.request.tags import header_tags
 
-from console.__main__ import main
+from console.command_line import main
 from console.servers.commands import looks_table
 from console.servers.live import Look, looks_at
 from tests.fakes import Connection, Received, ScriptedServer
@@ -221,7 +221,7 @@ def test_httpx_is_loaded_only_to_ask(tmp_path: Path) -> None:
     import sys  # noqa: PLC0415
 
     file = write(tmp_path, "a: {url: 'https://x/v1', token: t, model: ''}\n")
-    program = f"import sys; from console.__main__ import main; main(['servers', 'check', {file!r}], {{}}); "
+    program = f"import sys; from console.command_line import main; main(['servers', 'check', {file!r}], {{}}); "
     program += "assert not {'httpx', 'boto3', 'botocore'} & set(sys.modules)"
     paths = os.pathsep.join(sys.path)
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": paths}, capture_output=True)

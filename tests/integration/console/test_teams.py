@@ -15,7 +15,7 @@ from openai_proxy.dynamodb import to_item
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Calendar, Windows
 
-from console.__main__ import main
+from console.command_line import main
 
 NAMES = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits", "AWS_DEFAULT_REGION": "eu-central-1"}
 Run = Callable[..., Any]

@@ -29,7 +29,7 @@ from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.throttles.weather import Left, Weather
 
-from console.__main__ import main
+from console.command_line import main
 from console.stack import Table
 from console.top.reading import LONGEST, RecentInferences, RecentThrottles
 from tests.costs_fake import FakeCostsTable
@@ -288,7 +288,7 @@ from tests.fakes import read_event
 from tests.integration.console.test_top import Account, ENVIRON, made
 from tests.fakes import say_what_was_used
 import time
-from console.__main__ import main
+from console.command_line import main
 from tests.fakes import read_event
 say_what_was_used()
 with mock_aws():

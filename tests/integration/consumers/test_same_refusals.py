@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.reader import RETENTION, read_event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.table import CostsTable

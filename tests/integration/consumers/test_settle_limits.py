@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from moto.dynamodb.models.dynamo_type import DynamoType
 from openai_proxy.events.bus import Bus, NotPublishedError
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope, from_sqs_body
 from openai_proxy.limits import Windows, bucket_day
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.pricing.rates import EXACT
@@ -596,7 +597,7 @@ class Model:
     def deliver(self, batch: list[Any], prices: PriceBook) -> None:
         counter = self.world.counter
         for record in batch:
-            settlement = settlement_of(Event.from_sqs_body(record["body"]), prices)
+            settlement = settlement_of(from_sqs_body(record["body"]), prices)
             assert settlement
             if settlement.event_id in self.settled:
                 continue
@@ -835,7 +836,7 @@ def test_an_event_is_put_on_the_bus_as_it_is():
 
     [entry] = answering.entries
     assert entry["EventBusName"] == "bus"
-    assert Event.from_envelope(envelope_of(entry)) == threshold()
+    assert from_envelope(envelope_of(entry)) == threshold()
 
 
 @pytest.mark.parametrize(
@@ -855,7 +856,7 @@ def test_an_event_that_the_bus_does_not_take_raises(result: Any, why: str):
 
 
 def threshold() -> Event[Any, Any]:
-    return Event.from_sqs_body((SAMPLES / "BudgetThresholdReached.day-80.json").read_text(encoding="utf-8"))
+    return from_sqs_body((SAMPLES / "BudgetThresholdReached.day-80.json").read_text(encoding="utf-8"))
 
 
 # --------------------------------------------------------------------------------------------------------- price hints

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.events.bus import Bus
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_sqs_body
 from openai_proxy.ledger.entries import LedgerEntry
 from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import DUPLICATE, CostsTable
@@ -49,7 +50,7 @@ _BOTO3: Any = boto3  # whose types know every service only with stubs of it
 
 
 def sample(name: str) -> Event[Any, Any]:
-    return Event.from_sqs_body((ROOT / "events" / "samples" / f"{name}.json").read_text())
+    return from_sqs_body((ROOT / "events" / "samples" / f"{name}.json").read_text())
 
 
 def raises(call: Callable[[], object]) -> bool:

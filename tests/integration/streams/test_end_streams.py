@@ -16,7 +16,7 @@ from end_streams.table import StreamsTable as Watched
 from moto import mock_aws
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.bus import NotPublishedError
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.streams import KILLED, signature_of, unfinished_text
 from proxy.streams.table import Piece, State, StreamsTable
 
@@ -110,7 +110,7 @@ def test_a_stream_that_nobody_reads_is_ended_and_told_of_once(world: World) -> N
     assert [event.id for event in world.published] == [ID, OTHER]
     told = world.published[0]
     envelope = {"detail-type": told.detail_type, "detail": json.loads(told.to_entry("bus")["Detail"])}
-    assert Event.from_envelope(envelope) == told
+    assert from_envelope(envelope) == told
     assert told.data["error"]["type"] == KILLED
     assert told.data["stream"] == {"status": "failed", "events": 12, "respond_async": False}
     assert told.data["timings"]["total"] == LEASE_SECONDS + 1

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.__main__ import COMMANDS, main, parser
 from console.arguments import Parser, confirm, environment_of
+from console.command_line import COMMANDS, main, parser
 from console.errors import ConsoleError
 from console.known import VARIABLE, Names
 from console.stack import VARIABLES, chosen_name, stack_name

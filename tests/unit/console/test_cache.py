@@ -20,10 +20,10 @@ from openai_proxy.pricing.price_book import PriceBook
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 
-from console.__main__ import main
 from console.cache.store import CacheStore
 from console.cache.streams import StreamStore
 from console.cache.text import size_text, time_text
+from console.command_line import main
 from console.errors import ConsoleError
 from console.stack import Table
 from tests.fakes import read_event

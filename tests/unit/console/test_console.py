@@ -24,7 +24,7 @@ from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 
-from console.__main__ import COMMANDS, Command, main
+from console.command_line import COMMANDS, Command, main
 from console.errors import ConsoleError
 from console.text import to_json, usd
 
@@ -401,7 +401,7 @@ def test_every_command_has_a_help_that_says_what_it_does(command: str, capsys: p
 
 
 def test_the_help_loads_no_command_and_no_sdk():
-    code = "import sys; from console.__main__ import main; sys.argv[1:] = ['--help']; main()"
+    code = "import sys; from console.command_line import main; sys.argv[1:] = ['--help']; main()"
     show = f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"
 
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -409,7 +409,7 @@ def test_the_help_loads_no_command_and_no_sdk():
     assert "usage: openai-proxy" in done.stdout
     loaded = set(done.stderr.split())
     assert not loaded & {"boto3", "botocore", "matplotlib", "rich", "jinja2", "yaml", "openai_proxy"}
-    own = {"console", "console.__main__", "console.arguments", "console.errors"}
+    own = {"console", "console.command_line", "console.arguments", "console.errors"}
     assert {name for name in loaded if name.startswith("console")} == own
 
 

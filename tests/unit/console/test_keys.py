@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.client_keys import hash_client_key, is_well_formed, new_client_key, without_keys
 
-from console.__main__ import main
+from console.command_line import main
 from console.keys.store import StoredKey
 from console.keys.text import key_details, keys_table
 from console.text import harmless

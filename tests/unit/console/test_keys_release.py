@@ -10,7 +10,7 @@ from openai_proxy.client_keys import hash_client_key, new_client_key
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows
 
-from console.__main__ import main
+from console.command_line import main
 from console.keys.counters import read_counters
 from console.keys.release import give_back
 from console.keys.usage import Used

@@ -12,7 +12,7 @@ from openai_proxy.client_keys import hash_client_key, new_client_key
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Calendar, Windows
 
-from console.__main__ import main, parser
+from console.command_line import main, parser
 from console.keys.counters import read_counters
 from console.keys.usage import Used, show_usage
 from console.stack import Table

@@ -15,7 +15,7 @@ from moto import mock_aws
 from openai_proxy.dynamodb import to_item
 from openai_proxy.identity import blocked_key, parse_identity, user_id_of
 
-from console.__main__ import main
+from console.command_line import main
 from console.errors import ConsoleError
 from console.users.users import named, spenders
 

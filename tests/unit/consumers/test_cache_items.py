@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage

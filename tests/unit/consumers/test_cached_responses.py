@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import MalformedEventError, from_envelope
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from openai_proxy.usage import Usage
 from store_response.cached_response import AnswerTooLargeError, CachedResponse, cached_response_of
@@ -46,7 +47,7 @@ def event(sample: str = "chat-stream", **changes: Any) -> Event[Any, Any]:
         for parent in parents:
             target = target[parent]
         target[last] = value
-    return Event.from_envelope(envelope)
+    return from_envelope(envelope)
 
 
 def read(sample: str = "chat-stream", prices: PriceBook = PRICES, **changes: Any) -> CachedResponse:

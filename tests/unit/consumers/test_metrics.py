@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.cloudwatch import in_calls
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import MalformedEventError, from_envelope
 from openai_proxy.metric_data import Measurement, ModelNames, measured, metric_data
 from record_metrics.measurements import measurements_of
 
@@ -28,7 +29,7 @@ def event(sample: str, **changes: Any) -> Event[Any, Any]:
         for parent in parents:
             target = target[parent]
         target[last] = value
-    return Event.from_envelope(envelope)
+    return from_envelope(envelope)
 
 
 TTFT, PER_TOKEN = "gen_ai.server.time_to_first_token", "gen_ai.server.time_per_output_token"

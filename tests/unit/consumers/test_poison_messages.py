@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.events.batch import read_batch
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_sqs_body
 from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.limits import Windows
@@ -485,6 +486,6 @@ def test_a_message_whose_reading_fails_as_nobody_has_foreseen_fails_alone(caplog
 
 def test_the_reason_of_a_refusal_is_not_as_long_as_the_message(caplog: pytest.LogCaptureFixture) -> None:
     body = written(envelope_of("InferenceCompleted.chat-stream") | {"detail-type": ["x" * 100_000]})
-    read_batch({"Records": [{"messageId": "m", "body": body}]}, Event.from_sqs_body, Logger(service="poison-read"))
+    read_batch({"Records": [{"messageId": "m", "body": body}]}, from_sqs_body, Logger(service="poison-read"))
     [line] = [vars(record) for record in caplog.records]
     assert len(line["reason"]) <= 300

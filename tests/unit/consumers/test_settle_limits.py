@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.limits import Period, Windows, bucket_day, is_expired
@@ -63,7 +64,7 @@ def sample(name: str, **changes: Any) -> Event[Any, Any]:
                 data["response"]["model"] = value
             case _:
                 data["usage"][key] = value
-    return Event.from_envelope(envelope)
+    return from_envelope(envelope)
 
 
 def settled(event: Event[Any, Any], prices: PriceBook) -> Settlement:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.limits import Calendar, Leased, Windows, bucket_windows, is_expired, lease_of
 from openai_proxy.pricing.price_book import parse_price_book

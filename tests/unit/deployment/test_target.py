@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.__main__ import parser
 from console.arguments import environment_of
+from console.command_line import parser
 from deployment.__main__ import said, saving, target_for
 from deployment.account import Caller
 from deployment.build import ROOT

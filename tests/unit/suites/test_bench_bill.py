@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.ledger.table import in_transactions
 from openai_proxy.ledger.transactions import build_transaction
@@ -140,7 +140,7 @@ def test_what_changes_a_bill() -> None:
 
 def test_what_throttled_requests_write() -> None:
     envelope: Any = json.loads((ROOT / "events" / "samples" / "InferenceThrottled.key-rpm.json").read_text())
-    throttled: Any = Event.from_envelope(envelope)
+    throttled: Any = from_envelope(envelope)
     each = [throttled._replace(id=ulid_of_fact(BEGAN, str(number))) for number in range(BATCH)]
     [transaction] = in_transactions([throttle_entry_of(event, FewModels()) for event in each])
     actions: list[Any] = [action for each in build_transaction("costs", transaction) for action in each.values()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from openai_proxy.key_limits import Limits
 from openai_proxy.ledger.division import Division
 from openai_proxy.ledger.entries import entry_of
@@ -327,7 +327,7 @@ def test_what_was_queued_comes_to_the_bus_when_that_has_room_again(simulation: S
     came: list[str] = []
     bus = Bus(simulation, Region(5, 1e9), 1, lambda entry: came.append(json.loads(entry["Detail"])["metadata"]["id"]))
     overflow = Overflow(simulation, bus)
-    event: Any = Event.from_envelope(json.loads(SAMPLE.read_text(encoding="utf-8")))
+    event: Any = from_envelope(json.loads(SAMPLE.read_text(encoding="utf-8")))
     ids = [f"01M8N9AYMW0CYZ6R6NYRBAE5{place:02}" for place in range(12)]
     fates: list[str] = []
 

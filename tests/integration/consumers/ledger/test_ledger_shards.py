@@ -28,7 +28,7 @@ from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from record_cost.consumer import RecordCost
 
 from bench.units import BLOCK, size_of
-from console.__main__ import main
+from console.command_line import main
 from console.costs.reading import Ledger
 from console.costs.reprice import Repricing, reprice
 from console.costs.repricing import Ledger as LedgerToReprice

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from openai_proxy.pricing.list_prices import PriceList, load_price_list
 
-from console.__main__ import main
+from console.command_line import main
 from console.doctor import servers
 from console.doctor.account import (
     Aws,

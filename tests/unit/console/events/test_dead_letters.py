@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from console.__main__ import main
+from console.command_line import main
 from console.events.dead_letters import consumers, looked_at, moved
 from tests.fakes import Connection, Received, ScriptedServer
 

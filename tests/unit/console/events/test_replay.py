@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from console.__main__ import main
+from console.command_line import main
 from console.errors import ConsoleError
 from console.events import Replay
 from console.period import Period

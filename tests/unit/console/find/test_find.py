@@ -13,7 +13,7 @@ from moto import mock_aws
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import new_ulid, ulid_time
 
-from console.__main__ import main
+from console.command_line import main
 
 GROUP = "/aws/lambda/openai-proxy/proxy"
 ENVIRON = {"COSTS_TABLE": "costs", "CACHE_TABLE": "cache"}

@@ -16,7 +16,7 @@ from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.guards.overlay import held_by, overlay_key
 
-from console.__main__ import main
+from console.command_line import main
 
 TABLES = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs", "AWS_DEFAULT_REGION": "eu-central-1"}
 KEY = "0123456789ab"

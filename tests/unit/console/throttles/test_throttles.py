@@ -11,7 +11,7 @@ from moto import mock_aws
 from openai_proxy.dynamodb import to_item
 from openai_proxy.throttles.advice import Throttled, remedy
 
-from console.__main__ import main
+from console.command_line import main
 from console.throttles.commands import as_document, text_of
 from console.throttles.reading import Stretch, length
 

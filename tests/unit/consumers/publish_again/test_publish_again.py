@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import from_envelope
 from publish_again.bus import EventBus, OverflowQueue, Refusal, entry_in
 from publish_again.consumer import Pace, PublishAgain
 
@@ -107,7 +107,7 @@ def test_events_that_are_put_alone_have_no_more_time() -> None:
 
 
 def test_what_the_proxy_queues_is_what_is_read() -> None:
-    event = Event.from_envelope(EVENT)
+    event = from_envelope(EVENT)
     entry = entry_in(json.dumps(EVENT))
     assert {**event.to_entry(""), "Time": entry["Time"]} == entry
 

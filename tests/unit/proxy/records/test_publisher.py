@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import DetailType, Event, MalformedEventError, rfc3339
+from openai_proxy.events.envelope import DetailType, Event, rfc3339
+from openai_proxy.events.incoming import MalformedEventError, from_envelope, from_sqs_body
 from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.records.overflow import Failure, Overflow
 from proxy.records.publisher import NOT_CONFIRMED, NOT_PUBLISHED, QUEUED, Publisher
@@ -170,7 +171,7 @@ def test_content_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_event_survives_its_journey() -> None:
     entry = event("1").to_entry("bus")
     envelope = {"detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}
-    assert Event.from_sqs_body(json.dumps(envelope)) == event("1")
+    assert from_sqs_body(json.dumps(envelope)) == event("1")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_an_event_survives_its_journey() -> None:
 )
 def test_what_is_no_event(body: str) -> None:
     with pytest.raises(MalformedEventError):
-        Event.from_sqs_body(body)
+        from_sqs_body(body)
 
 
 class SilentBus:
@@ -280,7 +281,7 @@ def test_what_the_bus_does_not_take_goes_to_the_queue_of_who_is_to_have_it(capsy
     queues, terminal, captured = Queues(), event("1"), event("2", "ResponseCaptured")
     assert refusing(queues, captured, terminal) == "queued"
     assert [(queue, trace) for queue, _, trace in queues.sent] == [("later", "Root=1"), ("answers", "Root=1")]
-    assert [Event.from_envelope(body) for _, body, _ in queues.sent] == [terminal, captured]
+    assert [from_envelope(body) for _, body, _ in queues.sent] == [terminal, captured]
     assert [body["time"] for _, body, _ in queues.sent] == [rfc3339(0)] * 2
     output = capsys.readouterr().out
     lines = [json.loads(line) for line in output.splitlines()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.reader import read_event
 from openai_proxy.events.ulid import first_ulid_of, new_ulid
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, entries_of, entry_of, price_share, rollups_of
 from openai_proxy.pricing.price_book import parse_price_book

@@ -10,7 +10,7 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_attributes, usage_of_entry

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import from_item, to_item
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.throttles.weather import Left, Resource, Weather, samples_of
 
 FULL, TOLD_AGAIN = 20.0, 3600.0
