@@ -4,8 +4,11 @@ boto3 takes longer to load than everything else here, so it is loaded at the fir
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
 
 _LOCAL = "or for the local stack: source .local/env"
 _PLACE = "name the stack with --stack-name, and its account and Region with --profile and --region."
@@ -18,6 +21,11 @@ def session(environ: Mapping[str, str]) -> Any:
     # Keys in the environment come before a profile, as everywhere in AWS; `--profile` has taken them away.
     profile = None if environ.get("AWS_ACCESS_KEY_ID") else environ.get("AWS_PROFILE")
     return boto3.Session(profile_name=profile or None, region_name=environ.get("AWS_REGION") or None)
+
+
+def cloudwatch_client(environ: Mapping[str, str]) -> "CloudWatchClient":
+    """A client for the Region of the environment, or of the AWS settings. Raises botocore's errors."""
+    return session(environ).client("cloudwatch")
 
 
 def emulator(environ: Mapping[str, str]) -> str | None:

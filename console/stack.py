@@ -36,6 +36,7 @@ VARIABLES: Mapping[str, str] = {
 }
 """The variables that stand for outputs of a stack. `make run` writes them into .local/env."""
 USUAL_NAME = "openai-proxy"
+USUAL_NAMESPACE = f"OpenAIProxy/{USUAL_NAME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ def add_stack_option(command: argparse.ArgumentParser, *, inherited: bool = Fals
 def stack_name(options: argparse.Namespace, environ: Mapping[str, str]) -> str:
     """The stack that a command is about."""
     return getattr(options, "stack_name", None) or environ.get("STACK_NAME") or USUAL_NAME
+
+
+def namespace_of(environ: Mapping[str, str]) -> str:
+    """The stack's output `MetricsNamespace`, unless its parameter of that name was changed, which a variable says."""
+    return environ.get("METRICS_NAMESPACE") or f"OpenAIProxy/{environ.get('STACK_NAME') or USUAL_NAME}"
 
 
 def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> Table:

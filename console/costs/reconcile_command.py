@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.arguments import announced
-from console.cloudwatch import cloudwatch_client, namespace_of, publish_drift
+from console.aws import cloudwatch_client
 from console.costs.causes import CAUSES, causes_of
 from console.costs.reading import Ledger
 from console.costs.reconcile import Comparison, Total, compare, stated_by_server, totals, without_hits, worst
@@ -21,9 +21,15 @@ from console.errors import ConsoleError
 from console.known import Names
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
-from console.stack import add_table_options, chosen_table
+from console.stack import add_table_options, chosen_table, namespace_of
 from console.tables import Columns, table
 from console.text import count, harmless, plain, to_json, usd
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+DRIFT = "ReconciliationDrift"
+"""The metric that `--publish` writes."""
 
 
 def add_reconcile(command: argparse.ArgumentParser) -> None:
@@ -53,9 +59,7 @@ def add_reconcile(command: argparse.ArgumentParser) -> None:
         "--tolerance", type=_percent, default=Decimal(1), metavar="PERCENT", help="for each figure; default: 1"
     )
     command.add_argument("--all", action="store_true", help="show also what agrees")
-    command.add_argument(
-        "--publish", action="store_true", help="put the drift into CloudWatch as the metric ReconciliationDrift"
-    )
+    command.add_argument("--publish", action="store_true", help=f"put the drift into CloudWatch as the metric {DRIFT}")
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
     command.add_argument("--force", action="store_true", help="compare even a server that no file and no entry knows")
@@ -99,8 +103,15 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         if unpriced:
             print(f"{count(unpriced)} requests have no price of the book: they cost what the server stated.")
     if options.publish:
-        publish_drift(cloudwatch_client(environ), namespace_of(environ), options.server, worst(sums))
+        _publish(cloudwatch_client(environ), namespace_of(environ), options.server, worst(sums))
     return 1 if above else 0
+
+
+def _publish(client: "CloudWatchClient", namespace: str, server: str, drift: Decimal) -> None:
+    """Publish a drift from 0 to 1 as a percentage, for a server. Raises botocore's errors."""
+    dimensions = [{"Name": "Server", "Value": server}]
+    datum: Any = {"MetricName": DRIFT, "Dimensions": dimensions, "Value": float(100 * drift), "Unit": "Percent"}
+    client.put_metric_data(Namespace=namespace, MetricData=[datum])
 
 
 def _check_options_without_file(options: argparse.Namespace, measures: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from console.cloudwatch import cloudwatch_client, namespace_of
+from console.aws import cloudwatch_client
 from console.costs.bars import bar_chart
 from console.costs.filters import (
     FILTERS,
@@ -30,7 +30,7 @@ from console.period import Period, add_period, chosen_period, last_days
 from console.report.figures import Throttles, read_throttles, rollup_figures
 from console.report.plot import write_png
 from console.report.report import Report, bar_of, days_chart, page_of
-from console.stack import Table, add_table_options, chosen_table
+from console.stack import Table, add_table_options, chosen_table, namespace_of
 from console.text import to_json
 from console.throttles.reading import Stretch, throttles_in
 

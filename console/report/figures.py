@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from openai_proxy.ledger.latencies import FIRST_CHUNK, WHOLE, steps_in
 from openai_proxy.pricing.rates import EXACT
 
-from console.cloudwatch import USUAL_NAMESPACE
 from console.period import Period
+from console.stack import USUAL_NAMESPACE
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from console.cloudwatch import cloudwatch_client, namespace_of
+from console.aws import cloudwatch_client
 from console.errors import ConsoleError
 from console.keys.options import whole
 from console.output import can_redraw, has_blocks, show, terminal_width
-from console.stack import add_table_options, chosen_table
+from console.stack import add_table_options, chosen_table, namespace_of
 from console.top.figures import DIMENSIONS, Dimension, Figures, Seen, Throttles, as_document, figures_of
 from console.top.reading import RecentInferences, RecentThrottles
 from console.top.screen import KEYS, screen

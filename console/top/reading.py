@@ -16,10 +16,9 @@ from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.shards import SHARDED, SHARDS
 from openai_proxy.throttles.weather import PARTITION, SOON, Weather
 
-from console.cloudwatch import USUAL_NAMESPACE
 from console.report.figures import SOURCES
 from console.shards import whole_day, whole_sums
-from console.stack import Table
+from console.stack import USUAL_NAMESPACE, Table
 from console.top.figures import OF_ENTRIES, Inference, Throttles, inference_of
 
 if TYPE_CHECKING:

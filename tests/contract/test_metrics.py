@@ -17,7 +17,7 @@ from record_metrics.measurements import measurements_of
 from record_throttles.busiest import MOST_NAMES
 from record_throttles.consumer import FORECASTS, METRIC
 
-from console.cloudwatch import DRIFT
+from console.costs.reconcile_command import DRIFT
 from tests.contract.template_stack import ROOT, deployed
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from openai_proxy.cache.answers import is_content_type
+from openai_proxy.cache.keys import lease_name
 
 from proxy.cache.capture import Capture
+from proxy.cache.conversion import is_possible
 from proxy.cache.key import HEADERS_WITHOUT_INFLUENCE, Keys
 from proxy.cache.policy import Policy, forbids_keeping
 from proxy.delivery import CacheUse, Delivery
@@ -58,6 +60,14 @@ class CacheFill(NamedTuple):
         may_search = "searches" in self.policy.keeps
         body = b"".join(self.capture.pieces)
         return flaw_of(path, fields, body, is_stream=is_stream, may_search=may_search)
+
+
+def lease_of(keys: Keys, wanted: Wanted) -> str:
+    """The name of the lease. Each form that has to be fetched by itself has a lease of its own, because an answer in
+    another form would not help those who wait.
+    """
+    either_will_do = is_possible(wanted.path, to_stream=True) and is_possible(wanted.path, to_stream=False)
+    return lease_name(keys.key, is_stream=None if either_will_do else wanted.is_stream)
 
 
 class Lookup(NamedTuple):

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from openai_proxy.cache.keys import lease_name
 from openai_proxy.key_context import CACHE_ONLY
 from openai_proxy.servers import Server
 
@@ -22,9 +21,9 @@ from proxy.aws.client import AwsError
 from proxy.cache.capture import Capture
 from proxy.cache.captured_event import captured_event
 from proxy.cache.conversion import DOCUMENT, STREAM, converted, is_possible
-from proxy.cache.fill import CacheFill, Lookup, Wanted
+from proxy.cache.fill import CacheFill, Lookup, Wanted, lease_of
 from proxy.cache.item import CachedAnswer, Unusable, answer_of, header_of
-from proxy.cache.key import Keys, SentRequest, Sharing, UnclearBodyError, keys_of
+from proxy.cache.key import SentRequest, Sharing, UnclearBodyError, keys_of
 from proxy.cache.leases import SHORTEST_LIFE, Leases, Turn
 from proxy.cache.policy import CacheDirectives, asked_of_cache, policy_of, refusal
 from proxy.cache.replay import Replay
@@ -132,7 +131,7 @@ class ResponseCache:
         except UnclearBodyError:
             return Lookup(CacheUse("BYPASS", "unclear"))
         wanted = Wanted(target.path, candidate.server.name, asked.fields, asked.fields.get("stream") is True)
-        capture, lease = Capture(self._settings.largest), _lease_name(keys, wanted)
+        capture, lease = Capture(self._settings.largest), lease_of(keys, wanted)
         fill = CacheFill(keys, policy, wanted, capture, directives.namespace, lease)
         try:
             return self._look(fill, directives, call, timeline)
@@ -282,14 +281,6 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
     content = asked.outgoing(server.model, candidate.replacement).content
     headers = {**request.forwarded_headers, **server.headers}
     return SentRequest(request.method, url_of(server, target, request), headers, content)
-
-
-def _lease_name(keys: Keys, wanted: Wanted) -> str:
-    """The name of the lease. Each form that has to be fetched by itself has a lease of its own, because an answer in
-    another form would not help those who wait.
-    """
-    either_will_do = is_possible(wanted.path, to_stream=True) and is_possible(wanted.path, to_stream=False)
-    return lease_name(keys.key, is_stream=None if either_will_do else wanted.is_stream)
 
 
 def _in_form(stored: CachedAnswer, wanted: Wanted) -> CachedAnswer | _Miss:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 RETENTION = timedelta(days=400)
 """How long an entry is kept. Longer than any replay of events: an entry is what keeps its event from counting twice."""
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
-_LARGEST_COUNT = 10**12
-_MOST_SECONDS = 10**9
+CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+LARGEST_COUNT = 10**12
+MOST_SECONDS = 10**9
 
 Check = Callable[[Any], bool]
 
@@ -48,9 +48,9 @@ def _check(event: "TerminalEvent", now: float) -> None:
     if arrived + RETENTION <= datetime.fromtimestamp(now, tz=UTC):
         day = arrived.strftime("%Y-%m-%d")
         raise MalformedEventError(f"too old: an event of {day}, and the ledger keeps entries for {RETENTION.days} days")
-    if not _CLIENT_ID.fullmatch(event.client_id):
+    if not CLIENT_ID.fullmatch(event.client_id):
         raise ValueError("client_id")
-    if not _RFC3339.fullmatch(event.timestamp):
+    if not RFC3339.fullmatch(event.timestamp):
         raise ValueError(f"{event.timestamp!r} is not a timestamp")
     datetime.fromisoformat(event.timestamp)
     data = cast("Mapping[str, Any]", event.data)
@@ -88,7 +88,7 @@ def _is_text_or_none(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
 
 
 def _is_count_or_none(value: Any) -> bool:
@@ -97,7 +97,7 @@ def _is_count_or_none(value: Any) -> bool:
 
 def _is_seconds(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= value <= _MOST_SECONDS  # NaN fails this comparison too
+    return is_number and 0 <= value <= MOST_SECONDS  # NaN fails this comparison too
 
 
 def _is_seconds_or_none(value: Any) -> bool:

@@ -10,7 +10,6 @@ One rule: everything is derived from the event alone, so the same event always g
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import calls_made
 from openai_proxy.events.incoming import MalformedEventError
-from openai_proxy.events.reader import RETENTION
+from openai_proxy.events.reader import CLIENT_ID, LARGEST_COUNT, MOST_SECONDS, RETENTION, RFC3339
 from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, prompt_cache_share, usage_attributes
 from openai_proxy.ledger.faults import failure_share
@@ -37,7 +36,6 @@ OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed"}
 THROTTLED = "throttled"
 """The outcome of what is in no ledger: `throttles` says what is kept of it."""
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST_TEXT, _LONGEST_END_USER = 256, 255
 _MOST_TAGS = 50
 _MOST_CLAIMS = 4
@@ -46,9 +44,6 @@ _MOST_PARTS = 15
 _LONGEST_SERVER = 64
 _LONGEST_MODEL = 128
 _MOST_FINISH_REASONS = 16
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
-_LARGEST_COUNT = 10**12
-_MOST_SECONDS = 10**9
 
 Key = tuple[str, str]
 Attributes = dict[str, Any]
@@ -172,7 +167,7 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
     """What an event says of its request and of how it went. Raises KeyError, TypeError or ValueError."""
     data = event.data
     request, response, timings = data["request"], data["response"], data["timings"]
-    if not _CLIENT_ID.fullmatch(event.client_id):
+    if not CLIENT_ID.fullmatch(event.client_id):
         raise ValueError("client_id")
     attributes: Attributes = {
         "outcome": OUTCOMES.get(event.detail_type, THROTTLED),
@@ -270,7 +265,7 @@ def share_of(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
 
 def _timestamp(value: str) -> str:
     """`value` if it is a moment in UTC. One that is not would fail every query of the lake, where it becomes a time."""
-    if not _RFC3339.fullmatch(value):
+    if not RFC3339.fullmatch(value):
         raise ValueError(f"{value!r} is not a timestamp")
     datetime.fromisoformat(value)
     return value
@@ -285,7 +280,7 @@ def text_of(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
 
 def count_of(value: Any) -> int:
     """A count. Raises ValueError for what is none."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_COUNT:
         raise ValueError(f"{value!r} is not a count")
     return value
 
@@ -296,6 +291,6 @@ def _optional_seconds(value: Any) -> Decimal | None:
 
 def seconds_of(value: Any) -> Decimal:
     """A duration. Raises ValueError for what is none."""
-    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= _MOST_SECONDS:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= MOST_SECONDS:
         raise ValueError(f"{value!r} is not a duration")
     return Decimal(str(round(value, 6)))
