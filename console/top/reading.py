@@ -209,11 +209,9 @@ class RecentThrottles:
             return []
         hours = {f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H}" for at in (now - self._window, now)}
         found: set[str] = set()
-        for hour in sorted(hours) if self._table else ():
+        for hour in sorted(hours):
             key = to_item({"pk": f"busiest#{hour}", "sk": "clients"})
-            item = (
-                self._table.client.get_item(TableName=self._table.name, Key=key).get("Item", {}) if self._table else {}
-            )
+            item = self._table.client.get_item(TableName=self._table.name, Key=key).get("Item", {})
             found |= from_item(item).get("names", set())
         return sorted(found)
 

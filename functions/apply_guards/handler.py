@@ -11,7 +11,7 @@ from openai_proxy.events.bus import Bus
 from openai_proxy.events.topic import Topic
 from openai_proxy.guards.engine import Engine
 from openai_proxy.guards.file import GUARDS_FILE, load_guards
-from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.pricing.price_book import LAYER, PriceBook
 from openai_proxy.tracing.handlers import traced
 
 from apply_guards.consumer import ApplyGuards
@@ -32,9 +32,7 @@ def _topic(arn: str | None) -> Topic | None:
 _logger = Logger(service="apply_guards", level=os.environ.get("LOG_LEVEL", "INFO"))
 _dynamodb = _AWS.client("dynamodb", config=_CONFIG)
 _apply_guards = ApplyGuards(
-    prices=load_price_book(
-        LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)
-    ),
+    prices=PriceBook.from_environ(os.environ),
     engine=Engine(
         load_guards(LAYER / (os.environ.get("GUARDS_FILE") or GUARDS_FILE)), Table(_dynamodb, os.environ["COSTS_TABLE"])
     ),
@@ -49,11 +47,7 @@ _apply_guards = ApplyGuards(
 )
 
 
-@traced(
-    "apply_guards",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("apply_guards", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _apply_guards(event)

@@ -85,11 +85,7 @@ gc.freeze()  # an invocation, which has a share of a CPU, does not search them e
 gc.enable()
 
 
-@traced(
-    "authorizer",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("authorizer", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer one REQUEST authorizer event."""
     return _authorizer(event)

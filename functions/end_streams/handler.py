@@ -43,11 +43,7 @@ _end_streams = EndStreams(
 )
 
 
-@traced(
-    "end_streams",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("end_streams", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _end_streams(event)

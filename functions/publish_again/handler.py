@@ -25,11 +25,7 @@ _publish_again = PublishAgain(
 )
 
 
-@traced(
-    "publish_again",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("publish_again", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _publish_again(event)

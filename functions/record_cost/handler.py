@@ -10,7 +10,7 @@ from botocore.config import Config
 from openai_proxy.cloudwatch import CONFIG, CloudWatch
 from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import CostsTable
-from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.tracing.handlers import traced
 
 from record_cost.consumer import RecordCost
@@ -27,9 +27,7 @@ def _lake(stream: str | None) -> Lake | None:
 
 # Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _record_cost = RecordCost(
-    prices=load_price_book(
-        LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)
-    ),
+    prices=PriceBook.from_environ(os.environ),
     ledger=CostsTable(
         boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["COSTS_TABLE"],
@@ -43,11 +41,7 @@ _record_cost = RecordCost(
 )
 
 
-@traced(
-    "record_cost",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("record_cost", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _record_cost(event)

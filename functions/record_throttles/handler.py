@@ -45,11 +45,7 @@ _record_throttles = RecordThrottles(
 )
 
 
-@traced(
-    "record_throttles",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("record_throttles", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _record_throttles(event)

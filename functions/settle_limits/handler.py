@@ -8,7 +8,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.events.bus import Bus
-from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.tracing.handlers import traced
 
 from settle_limits.consumer import SettleLimits
@@ -24,9 +24,7 @@ _limits = LimitsTable(
     os.environ["LIMITS_TABLE"],
 )
 _settle_limits = SettleLimits(
-    prices=load_price_book(
-        LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)
-    ),
+    prices=PriceBook.from_environ(os.environ),
     limits=_limits,
     bus=Bus(
         boto3.client("events", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
@@ -37,11 +35,7 @@ _settle_limits = SettleLimits(
 )
 
 
-@traced(
-    "settle_limits",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("settle_limits", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _settle_limits(event)

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
-from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.tracing.handlers import traced
 
 from store_response.consumer import StoreResponse
@@ -21,18 +21,12 @@ _store_response = StoreResponse(
         boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["CACHE_TABLE"],
     ),
-    prices=load_price_book(
-        LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)
-    ),
+    prices=PriceBook.from_environ(os.environ),
     logger=Logger(service="store_response", level=os.environ.get("LOG_LEVEL", "INFO")),
 )
 
 
-@traced(
-    "store_response",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("store_response", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _store_response(event)

@@ -29,11 +29,7 @@ _tell_incidents = TellIncidents(
 )
 
 
-@traced(
-    "tell_incidents",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
-    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
-)
+@traced("tell_incidents", os.environ)
 def handler(event: Mapping[str, Any], _context: object) -> None:
     """Handle the records of one SNS event."""
     _tell_incidents(event)

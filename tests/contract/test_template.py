@@ -129,7 +129,10 @@ def names_read(package: str) -> tuple[set[str], set[str]]:
     required: set[str] = set()
     optional: set[str] = set()
     files = sorted((ROOT / "functions" / package).rglob("*.py"))
-    for file in (each for each in files if each.stem in ("handler", "runtime") or is_handed_it(each)):
+    files = [each for each in files if each.stem in ("handler", "runtime") or is_handed_it(each)]
+    if any("PriceBook.from_environ(" in file.read_text() for file in files):
+        files.append(ROOT / "shared/openai_proxy/pricing/price_book.py")
+    for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
                 case ast.Subscript(value=value, slice=ast.Constant(str(variable)), ctx=ast.Load()) if is_environ(value):

@@ -93,6 +93,12 @@ class PriceBook:
         self.version = _version(price_list, document, self.providers)
         self._remembered: dict[tuple[str, str], tuple[tuple[Rule, ...], ListedModel | None]] = {}
 
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "PriceBook":
+        """The book of the files that a function's layer carries. Raises PriceBookError and ServersFileError."""
+        prices, servers = environ.get("PRICES_FILE") or PRICES_FILE, environ.get("SERVERS_FILE") or SERVERS_FILE
+        return load_price_book(LAYER / prices, LAYER / servers)
+
     def _resolved(self, urls: Mapping[str, str]) -> dict[str, str]:
         found = {name: self.list.provider_at(url) for name, url in urls.items()}
         found |= {name: rules.provider for name, rules in self.rules.items() if rules.provider}

@@ -11,14 +11,15 @@ Answer = TypeVar("Answer")
 Handler = Callable[[Mapping[str, Any], object], Answer]
 
 
-def traced(service: str, *, disabled: str, daemon: str) -> Callable[[Handler[Answer]], Handler[Answer]]:
+def traced(service: str, environ: Mapping[str, str]) -> Callable[[Handler[Answer]], Handler[Answer]]:
     """Decorates a handler: its sampled invocations have a subsegment with every call of AWS below it.
 
-    `disabled` is POWERTOOLS_TRACE_DISABLED; `daemon` is where X-Ray's listens, which Lambda tells and emulators do not.
+    POWERTOOLS_TRACE_DISABLED of `environ` switches it on; AWS_XRAY_DAEMON_ADDRESS is where X-Ray's daemon listens,
+    which Lambda tells and emulators do not.
     """
 
     def decorated(handler: Handler[Answer]) -> Handler[Answer]:
-        if disabled != "false" or not daemon:
+        if environ.get("POWERTOOLS_TRACE_DISABLED") != "false" or not environ.get("AWS_XRAY_DAEMON_ADDRESS"):
             return handler
         try:
             from aws_lambda_powertools import Tracer  # noqa: PLC0415

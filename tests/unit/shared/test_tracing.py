@@ -22,7 +22,7 @@ from openai_proxy.tracing.handlers import traced
 
 tables = boto3.client("dynamodb", endpoint_url="http://127.0.0.1:9", config=Config(retries={"total_max_attempts": 1}))
 
-@traced("authorizer", disabled="false", daemon=os.environ["AWS_XRAY_DAEMON_ADDRESS"])
+@traced("authorizer", {**os.environ, "POWERTOOLS_TRACE_DISABLED": "false"})
 def handler(event, context):
     try:
         tables.get_item(TableName="keys", Key={"key_hash": {"S": event["key"]}})
@@ -59,11 +59,23 @@ def told(daemon: socket.socket) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("disabled", "daemon"), [("true", "127.0.0.1:2000"), ("false", "")])
-def test_without_tracing_or_a_daemon_the_handler_is_as_it_was(disabled: str, daemon: str) -> None:
+TRACED = {"POWERTOOLS_TRACE_DISABLED": "false", "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        TRACED | {"POWERTOOLS_TRACE_DISABLED": "true"},
+        TRACED | {"AWS_XRAY_DAEMON_ADDRESS": ""},
+        {"POWERTOOLS_TRACE_DISABLED": "false"},
+        {"AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000"},
+    ],
+    ids=["off", "daemon nowhere", "no daemon", "nothing said"],
+)
+def test_without_tracing_or_a_daemon_the_handler_is_as_it_was(environ: dict[str, str]) -> None:
     def handle(_event: Mapping[str, Any], _context: object) -> None: ...
 
-    assert traced("authorizer", disabled=disabled, daemon=daemon)(handle) is handle
+    assert traced("authorizer", environ)(handle) is handle
     assert "aws_xray_sdk" not in sys.modules
 
 
@@ -72,7 +84,7 @@ def test_without_the_sdk_the_handler_is_as_it_was(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(sys.modules, "aws_xray_sdk.core", None)
 
-    assert traced("authorizer", disabled="false", daemon="127.0.0.1:2000")(handle) is handle
+    assert traced("authorizer", TRACED)(handle) is handle
 
 
 def test_a_sampled_invocation_tells_its_calls_and_nothing_that_it_was_given() -> None:
