@@ -8,17 +8,22 @@ import boto3
 from moto import mock_aws
 
 
+def make_table(client: Any, name: str, *keys: str) -> None:
+    """Make an empty table. Its `keys` are texts: the hash key, and the range key if it has one."""
+    client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)],
+    )
+
+
 @contextmanager
-def mocked_table(name: str, key: str) -> Generator[Any]:
-    """A DynamoDB client with one empty table whose hash key is the text `key`."""
+def mocked_table(name: str, *keys: str) -> Generator[Any]:
+    """A DynamoDB client of an emulated account with one empty table."""
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        client.create_table(
-            TableName=name,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-        )
+        make_table(client, name, *keys)
         yield client
 
 

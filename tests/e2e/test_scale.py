@@ -34,6 +34,7 @@ from bench.scale.simulation import Simulation
 from bench.units import BATCH, BEGAN, event, marker_units, units
 from tests.e2e.harness import LocalStack
 from tests.limits_machine import PATIENT
+from tests.tables import make_table
 
 NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC
 CHAT = json.dumps({"model": "m", "messages": []}).encode()
@@ -77,12 +78,7 @@ def endpoint(stack: LocalStack) -> Iterator[str]:
     client = client_of(address)
     for name in (TABLE, UNITS):
         create_table(client, name)
-    client.create_table(
-        TableName=MARKERS,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-    )
+    make_table(client, MARKERS, "id")
     yield address
     for name in (TABLE, UNITS, MARKERS):
         client.delete_table(TableName=name)

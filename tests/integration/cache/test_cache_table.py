@@ -13,6 +13,7 @@ from proxy.cache.table import CacheTable, Lease
 from proxy.http.transport import Answered, ConnectionFailedError
 
 from tests.caches import FakeTable
+from tests.tables import make_table
 
 KEY = "a" * 64
 
@@ -22,12 +23,7 @@ class Boto:
 
     def __init__(self) -> None:
         self._client: Any = boto3.client("dynamodb", region_name="eu-central-1")  # pyright: ignore[reportUnknownMemberType]
-        self._client.create_table(
-            TableName="cache",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "cache_key", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "cache_key", "KeyType": "HASH"}],
-        )
+        make_table(self._client, "cache", "cache_key")
 
     def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
         return self._client.get_item(**arguments).get("Item") or {}

@@ -5,12 +5,12 @@ import io
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 import pytest
@@ -21,7 +21,9 @@ from openai_proxy.ledger.entries import LedgerEntry, add_shares, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
 
 from console.command_line import main
+from tests.command_line import Run, ran
 from tests.fakes import read_event
+from tests.tables import make_table
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 ENVIRON = {"COSTS_TABLE": "costs", "KEYS_TABLE": "not-there", "AWS_REGION": "us-east-1"}
@@ -31,19 +33,6 @@ PRICES = parse_price_book(
     "servers: {openai: {models: {gpt-5: {input: 1.25, cached_input: 0.125, output: 10}, o4: {input: 1, output: 4.4}}}}"
 )
 REQUESTS = 150
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
 
 
 def made_up(number: int, dice: random.Random) -> LedgerEntry:
@@ -78,12 +67,7 @@ def entries() -> list[LedgerEntry]:
 def account(entries: list[LedgerEntry]) -> Iterator[None]:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        client.create_table(
-            TableName="costs",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
+        make_table(client, "costs", "pk", "sk")
         items = [to_item({**each.attributes, "pk": each.key[0], "sk": each.key[1]}) for each in entries]
         rollups: dict[Any, tuple[Any, list[Any]]] = {}
         for each in entries:
@@ -99,12 +83,7 @@ def account(entries: list[LedgerEntry]) -> Iterator[None]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> Ran:
-        code = main(arguments, ENVIRON)
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
+    return lambda *arguments: ran(capsys, arguments, ENVIRON)
 
 
 def names_of(entry: LedgerEntry, by: Sequence[str]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from console.lake.corrections import Corrections
 from console.period import add_period
 from console.stack import Table, add_table_options
 from tests.costs_fake import FakeCostsTable, cancelled
+from tests.tables import make_table
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 DAYS = [date(2026, 11, 29), date(2026, 11, 30), date(2026, 12, 1)]
@@ -347,12 +348,7 @@ def costs_table() -> Iterator[Any]:
     """A table in moto with entries that have the prices of `book("a")`."""
     with mock_aws():
         client: Any = boto3.client("dynamodb", region_name="us-east-1")  # pyright: ignore[reportUnknownMemberType]
-        client.create_table(
-            TableName="costs",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
+        make_table(client, "costs", "pk", "sk")
         record(client, events(9), book("a"))
         yield client
 

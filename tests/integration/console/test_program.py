@@ -110,7 +110,7 @@ def test_an_interrupt_that_meets_what_python_ignores_is_one_line_too():
     """As the callback of a weak reference is, which imports leave behind."""
     program = """
 import os, signal, sys, threading, weakref
-from console import program, __main__
+from console import command_line, program
 class Thing: ...
 def run(given, environ, began):
     began()
@@ -119,7 +119,7 @@ def run(given, environ, began):
     del thing
     threading.Event().wait(60)
     return 0
-__main__._run = run
+command_line._run = run
 sys.exit(program.main())
 """
     done = subprocess.run(

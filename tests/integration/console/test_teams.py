@@ -16,6 +16,7 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Calendar, Windows
 
 from console.command_line import main
+from tests.tables import make_table
 
 NAMES = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits", "AWS_DEFAULT_REGION": "eu-central-1"}
 Run = Callable[..., Any]
@@ -32,12 +33,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         for name, key in (("keys", "key_hash"), ("limits", "pk")):
-            client.create_table(
-                TableName=name,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            )
+            make_table(client, name, key)
         yield client
 
 

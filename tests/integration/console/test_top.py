@@ -34,6 +34,7 @@ from console.stack import Table
 from console.top.reading import LONGEST, RecentInferences, RecentThrottles
 from tests.costs_fake import FakeCostsTable
 from tests.fakes import read_event
+from tests.tables import make_table
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = json.loads((ROOT / "events" / "samples" / "InferenceCompleted.chat-stream.json").read_text(encoding="utf-8"))
@@ -83,12 +84,7 @@ class Account:
     def start(self) -> None:
         """An empty table."""
         self._recorded: Any = FakeCostsTable()
-        self.dynamodb.create_table(
-            TableName="costs",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
+        make_table(self.dynamodb, "costs", "pk", "sk")
 
     def record(self, *entries: LedgerEntry) -> None:
         assert CostsTable(self._recorded, "costs").record(entries) == {}

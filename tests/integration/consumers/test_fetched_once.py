@@ -30,6 +30,7 @@ from record_cost.consumer import RecordCost
 
 from tests.costs_fake import FakeCostsTable
 from tests.integration.consumers.test_record_cost_metrics import Metrics
+from tests.tables import make_table
 
 SAMPLE = json.loads(
     (Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json").read_text("utf-8")
@@ -294,12 +295,7 @@ def test_what_is_known_takes_the_place_of_what_is_not_but_not_part_by_part() -> 
 def test_dynamodb_takes_the_transactions() -> None:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        client.create_table(
-            TableName="costs",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
+        make_table(client, "costs", "pk", "sk")
         untold, lines, again = told(0, ["b"], UNTOLD), told(1, ["b", "f"], b=TOLD), told(2, ["b"], UNTOLD)
         copy = told(3, ["f", "c"])
         entries, lake = recorded(client, [untold], [lines], [again], [copy], [lines, untold])

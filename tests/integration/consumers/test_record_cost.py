@@ -27,7 +27,7 @@ from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_pr
 from record_cost.consumer import RecordCost
 
 from tests.costs_fake import FakeCostsTable, cancelled
-from tests.tables import failures
+from tests.tables import failures, make_table
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 NOW = 1_795_953_600.0
@@ -58,15 +58,7 @@ def client() -> Iterator[Any]:
 
 
 def create_table(client: Any) -> None:
-    client.create_table(
-        TableName=TABLE,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
+    make_table(client, TABLE, "pk", "sk")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from openai_proxy.events.ulid import new_ulid
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers, MarkersUnavailableError
 
-from tests.tables import Log
+from tests.tables import Log, make_table
 
 ATTEMPTS, CLAIM_SECONDS = 5, 60
 
@@ -69,12 +69,7 @@ class Account:
     def __init__(self) -> None:
         self.cloudwatch: Any = Recorded(boto3.client("cloudwatch"))  # pyright: ignore[reportUnknownMemberType]
         self.dynamodb: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        self.dynamodb.create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        )
+        make_table(self.dynamodb, TABLE, "id")
 
     def sum(self, metric: str, **dimensions: str) -> float:
         return sum(

@@ -18,7 +18,7 @@ from record_throttles.busiest import Busiest
 from record_throttles.consumer import RecordThrottles
 from record_throttles.forecasts import Forecasts
 
-from tests.tables import Log, failures
+from tests.tables import Log, failures, make_table
 
 FROM_THROTTLES, MOST_CLIENTS, MOST_NAMES, READ_EVERY = 10, 10, 20, 60.0
 
@@ -33,12 +33,7 @@ def client() -> Iterator[Any]:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
         names = {"pk": "HASH", "sk": "RANGE"}
-        client.create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
-            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in names.items()],
-        )
+        make_table(client, TABLE, *names)
         yield client
 
 

@@ -26,6 +26,7 @@ from proxy.request.parse import InferenceRequest, target_of
 
 from tests.fakes import Connection, Received, RecordedResponse
 from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, error_of, proxy, streaming
+from tests.tables import make_table
 
 _BOTO3: Any = boto3  # every new client's type is an overload over all services of AWS
 NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC: a whole minute
@@ -37,12 +38,7 @@ class Table:
 
     def __init__(self) -> None:
         self.client: Any = _BOTO3.client("dynamodb", region_name="eu-central-1")
-        self.client.create_table(
-            TableName="limits",
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        make_table(self.client, "limits", "pk")
         self.calls: list[str] = []
         self.timeouts: set[float] = set()
         self.broken = False

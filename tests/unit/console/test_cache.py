@@ -5,10 +5,10 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 import pytest
@@ -26,25 +26,14 @@ from console.cache.text import size_text, time_text
 from console.command_line import main
 from console.errors import ConsoleError
 from console.stack import Table
+from tests.command_line import Ran, Run, ran
 from tests.fakes import read_event
+from tests.tables import make_table
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "ResponseCaptured.chat.json"
 CANARY = "canary-in-an-answer"
 TABLE, BUCKET = "cache", "cache-bucket"
 _BOTO3: Any = boto3
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
 
 
 class Account:
@@ -73,12 +62,7 @@ class Account:
                 }
             ],
         )
-        self.dynamodb.create_table(
-            TableName="costs",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
+        make_table(self.dynamodb, "costs", "pk", "sk")
         self.dynamodb.create_table(
             TableName="streams",
             BillingMode="PAY_PER_REQUEST",
@@ -194,12 +178,7 @@ def run(account: Account, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
     def run(*arguments: str, ledger: str = "costs") -> Ran:
         environ = {"CACHE_TABLE": TABLE, "CACHE_BUCKET": BUCKET, "COSTS_TABLE": ledger, "STREAMS_TABLE": "streams"}
-        try:
-            code = main(["cache", *arguments], environ)
-        except SystemExit as exit_:
-            code = int(str(exit_.code))
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
+        return ran(capsys, ["cache", *arguments], environ)
 
     return run
 

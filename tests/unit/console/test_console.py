@@ -13,7 +13,7 @@ from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 import boto3
@@ -27,6 +27,8 @@ from record_cost.consumer import RecordCost
 from console.command_line import COMMANDS, Command, main
 from console.errors import ConsoleError
 from console.text import to_json, usd
+from tests.command_line import Ran, Run, ran
+from tests.tables import make_table
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 ROOT = Path(__file__).parents[3]
@@ -36,34 +38,13 @@ NOON = 1795435200
 ENVIRON = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs"}
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
 @contextmanager
 def emulated() -> Generator[Any]:
     """An account with empty tables."""
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
         for table, names in (("keys", ["key_hash"]), ("costs", ["pk", "sk"])):
-            client.create_table(
-                TableName=table,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
-                KeySchema=[
-                    {"AttributeName": name, "KeyType": kind}
-                    for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
-                ],
-            )
+            make_table(client, table, *names)
         yield client
 
 
@@ -76,9 +57,7 @@ def client() -> Iterator[Any]:
 @pytest.fixture
 def run(client: Any, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str, environ: dict[str, str] = ENVIRON) -> Ran:
-        code = main(arguments, environ)
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
+        return ran(capsys, arguments, environ)
 
     return run
 
@@ -304,12 +283,7 @@ class TestTables:
 
     def test_the_table_is_found_by_option_then_environment_then_stack(self, run: Run, client: Any):
         create = ["keys", "create", "--client-id", "a", "--name", "x", "--stack-name", "mine"]
-        client.create_table(
-            TableName="keys-of-the-stack",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "key_hash", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "key_hash", "KeyType": "HASH"}],
-        )
+        make_table(client, "keys-of-the-stack", "key_hash")
 
         assert run(*create, environ={}).code == 0
         assert client.scan(TableName="keys-of-the-stack")["Count"] == 1

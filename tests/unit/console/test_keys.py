@@ -8,20 +8,20 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.client_keys import hash_client_key, is_well_formed, new_client_key, without_keys
 
-from console.command_line import main
 from console.keys.store import StoredKey
 from console.keys.text import key_details, keys_table
 from console.text import harmless
-from tests.tables import mocked_table
+from tests.command_line import Ran, Run, ran
+from tests.tables import make_table, mocked_table
 
 CREATE = ("keys", "create", "--client-id", "web-shop", "--name", "Web shop")
 TERMS = (
@@ -30,18 +30,6 @@ TERMS = (
     *("--budget-day", "0.5", "--budget-month", "10", "--expires-at", "2999-12-31", "--cache", "on"),
 )
 
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
 ANNOUNCED = re.compile(r"\AAccount 123456789012, Region .*\n")
 """What every command says first that changes something."""
 
@@ -65,12 +53,8 @@ def run(client: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", "http://127.0.0.1:1")  # there is no stack
 
     def run(*arguments: str) -> Ran:
-        try:
-            code = main(arguments, {"KEYS_TABLE": "keys"})
-        except SystemExit as exit_:
-            code = int(str(exit_.code))
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, ANNOUNCED.sub("", captured.err))
+        code, out, err = ran(capsys, arguments, {"KEYS_TABLE": "keys"})
+        return Ran(code, out, ANNOUNCED.sub("", err))
 
     return run
 
@@ -731,12 +715,7 @@ class TestHowLongDoorsRemember:
         assert ran.err == "For up to 7 s, a door that remembers the key lets it in.\n"
 
     def test_a_stack_with_another_table_does_not(self, run: Run, client: Any):
-        client.create_table(
-            TableName="others",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "key_hash", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "key_hash", "KeyType": "HASH"}],
-        )
+        make_table(client, "others", "key_hash")
         key_id = run(*CREATE, "--keys-table", "others", "--json").json["key_id"]
 
         ran = run("keys", "revoke", key_id, "--keys-table", "others", "--stack-name", "mine")

@@ -17,7 +17,7 @@ from console.keys.usage import Used
 from console.stack import Table
 from tests.limits.sandboxes import COST, Sandbox, until_refused
 from tests.limits_table import LimitsItems
-from tests.tables import mocked_table
+from tests.tables import make_table, mocked_table
 
 ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits"}
 NOW = 1_795_435_200
@@ -45,12 +45,7 @@ COUNTER: dict[str, Any] = {
 @pytest.fixture
 def client() -> Iterator[Any]:
     with mocked_table("keys", "key_hash") as client:
-        client.create_table(
-            TableName="limits",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-        )
+        make_table(client, "limits", "pk")
         yield client
 
 

@@ -18,7 +18,7 @@ from console.keys.usage import Used, show_usage
 from console.stack import Table
 from tests.limits.sandboxes import COST, Sandbox, settlement, settling
 from tests.limits_table import LimitsItems
-from tests.tables import mocked_table
+from tests.tables import make_table, mocked_table
 
 NOON = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())
 LIMITED: dict[str, Any] = {"rpm": {"N": "60"}, "tpm": {"N": "100000"}, "parallel": {"N": "5"}, "budget_day": {"N": "5"}}
@@ -30,12 +30,7 @@ Show = Callable[..., str]
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Any]:
     with mocked_table("keys", "key_hash") as client:
-        client.create_table(
-            TableName="limits",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-        )
+        make_table(client, "limits", "pk")
         yield client
 
 

@@ -18,6 +18,7 @@ from openai_proxy.identity import blocked_key, parse_identity, user_id_of
 from console.command_line import main
 from console.errors import ConsoleError
 from console.users.users import named, spenders
+from tests.tables import make_table
 
 ISSUER = "https://id.example.com"
 FILE = f"issuers: [{{issuer: '{ISSUER}', audience: a, plan: free}}]\nplans: {{free: {{budget_day: 1}}}}\n"
@@ -35,14 +36,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         for name, key in (("keys", ["key_hash"]), ("limits", ["pk"]), ("costs", ["pk", "sk"])):
-            client.create_table(
-                TableName=name,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in key],
-                KeySchema=[
-                    {"AttributeName": each, "KeyType": kind} for each, kind in zip(key, ("HASH", "RANGE"), strict=False)
-                ],
-            )
+            make_table(client, name, *key)
         yield client
 
 

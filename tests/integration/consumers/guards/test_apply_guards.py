@@ -37,7 +37,7 @@ from console.guards.replay import replayed
 from console.period import Period
 from console.stack import Table as ConsoleTable
 from tests.fakes import read_event
-from tests.tables import Log, failures
+from tests.tables import Log, failures, make_table
 
 SAMPLE = json.loads((Path(__file__).parents[4] / "events/samples/InferenceCompleted.chat-stream.json").read_text())
 MONDAY = 1_795_392_000.0
@@ -60,15 +60,7 @@ def client() -> Iterator[Any]:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
         for name, keys in (("costs", ("pk", "sk")), ("keys", ("key_hash",))):
-            client.create_table(
-                TableName=name,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in keys],
-                KeySchema=[
-                    {"AttributeName": each, "KeyType": kind}
-                    for each, kind in zip(keys, ("HASH", "RANGE"), strict=False)
-                ],
-            )
+            make_table(client, name, *keys)
         yield client
 
 

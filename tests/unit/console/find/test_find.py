@@ -14,6 +14,7 @@ from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import new_ulid, ulid_time
 
 from console.command_line import main
+from tests.command_line import ran
 
 GROUP = "/aws/lambda/openai-proxy/proxy"
 ENVIRON = {"COSTS_TABLE": "costs", "CACHE_TABLE": "cache"}
@@ -65,28 +66,22 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield id_
 
 
-def ran(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = main(words, ENVIRON)
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 def test_what_a_client_quotes_is_found_in_ledger_log_and_cache(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
     for quoted in (entry, "r-1"):
-        found = json.loads(ran(capsys, "find", quoted, "--json")[1])
+        found = json.loads(ran(capsys, ["find", quoted, "--json"], ENVIRON)[1])
         [of_ledger], [line], [answer] = found["entries"], found["lines"], found["answers"]
         assert (of_ledger["id"], of_ledger["cost"], line["id"], answer["event_id"]) == (entry, "1", entry, entry)
         assert found["not_looked_at"] == {}
         assert not {"pk", "sk"} & of_ledger.keys()
         assert "body" not in answer
-        text = ran(capsys, "find", quoted)[1]
+        text = ran(capsys, ["find", quoted], ENVIRON)[1]
         assert [text.count(title) for title in ("Entry\n", "Log line\n", "Cached answer\n")] == [1, 1, 1]
         assert "canary" not in text
 
 
 @pytest.mark.parametrize("id_", ["76EZ91ZPZZ0000000000000000", "7ZZZZZZZZZ0000000000000000", "0" * 26])
 def test_an_id_of_another_age_is_not_known(entry: str, id_: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, said = ran(capsys, "find", id_)
+    code, _, said = ran(capsys, ["find", id_], ENVIRON)
     assert (code, f"No request '{id_}' is known" in said) == (2, True)
 
 
@@ -122,13 +117,14 @@ def test_lines_of_a_log_are_json_whatever_stands_in_them(tmp_path: Path, capsys:
 
 
 def test_lines_of_a_log(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = json.loads(ran(capsys, "logs", "proxy", "--json")[1])
+    lines = json.loads(ran(capsys, ["logs", "proxy", "--json"], ENVIRON)[1])
     assert [lines[0]["id"], lines[1]] == [entry, "START of a runtime"]
-    assert ran(capsys, "logs", "proxy")[1].splitlines()[1] == "START of a runtime"
-    _, first, said = ran(capsys, "logs", "proxy", "--limit", "1", "--json")
+    assert ran(capsys, ["logs", "proxy"], ENVIRON)[1].splitlines()[1] == "START of a runtime"
+    _, first, said = ran(capsys, ["logs", "proxy", "--limit", "1", "--json"], ENVIRON)
     assert (len(json.loads(first)), "There are more lines after these" in said) == (1, True)
-    assert ran(capsys, "logs", "proxy", "--limit", "2")[2] == ""
-    found = [json.loads(ran(capsys, "logs", "proxy", *words, "--json")[1]) for words in WAYS]  # moto does not filter
+    assert ran(capsys, ["logs", "proxy", "--limit", "2"], ENVIRON)[2] == ""
+    # moto does not filter
+    found = [json.loads(ran(capsys, ["logs", "proxy", *words, "--json"], ENVIRON)[1]) for words in WAYS]
     assert [[line["id"] for line in each] for each in found] == [[entry], [], []]
-    code, _, said = ran(capsys, "logs", "prxy")
+    code, _, said = ran(capsys, ["logs", "prxy"], ENVIRON)
     assert (code, "Did you mean proxy?" in said) == (2, True)

@@ -2,11 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 import pytest
@@ -16,7 +16,8 @@ from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.guards.overlay import held_by, overlay_key
 
-from console.command_line import main
+from tests.command_line import Run, ran
+from tests.tables import make_table
 
 TABLES = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs", "AWS_DEFAULT_REGION": "eu-central-1"}
 KEY = "0123456789ab"
@@ -25,12 +26,6 @@ guards:
   same-request: {rule: repeat, times: 3, within: 1m, act: lower, limits: {rpm: 5}, for: 1h}
   dear: {rule: spend, factor: 10, at_least: 5, act: disable, for: 6h, clients: [web]}
 """
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +38,16 @@ def client() -> Iterator[Any]:
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         for name, key in (("keys", ["key_hash"]), ("costs", ["pk", "sk"])):
-            client.create_table(
-                TableName=name,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in key],
-                KeySchema=[
-                    {"AttributeName": each, "KeyType": kind} for each, kind in zip(key, ("HASH", "RANGE"), strict=False)
-                ],
-            )
+            make_table(client, name, *key)
         yield client
     patch.undo()
 
 
 @pytest.fixture
-def run(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+def run(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     file = tmp_path / "guards.yaml"
     file.write_text(FILE)
-
-    def run(*arguments: str) -> Ran:
-        code = main(["guards", *arguments], {**TABLES, "GUARDS_FILE": str(file)})
-        said = capsys.readouterr()
-        return Ran(code, said.out, said.err)
-
-    return run
+    return lambda *arguments: ran(capsys, ["guards", *arguments], {**TABLES, "GUARDS_FILE": str(file)})
 
 
 def put_requests(client: Any, moments: list[datetime], name: str = "web", **fields: Any) -> None:
@@ -78,7 +60,7 @@ def put_requests(client: Any, moments: list[datetime], name: str = "web", **fiel
         client.put_item(TableName="costs", Item=to_item(rollup))
 
 
-def test_the_past_is_tried_with_the_history_before_it(client: Any, run: Callable[..., Ran]) -> None:
+def test_the_past_is_tried_with_the_history_before_it(client: Any, run: Run) -> None:
     noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
     put_requests(client, [noon + timedelta(seconds=n) for n in (1, 2, 3, 4)], request_digest="0" * 16)
     put_requests(client, [noon - timedelta(hours=n) for n in range(2, 100)], cost=Decimal("0.5"))
@@ -110,9 +92,7 @@ def read(client: Any, key_id: str = KEY) -> dict[str, Any]:
     return from_item(client.get_item(TableName="keys", Key=to_item({"key_hash": overlay_key(key_id)}))["Item"])
 
 
-def test_what_holds_is_listed_and_undone_once_and_the_key_itself_is_not_touched(
-    client: Any, run: Callable[..., Ran]
-) -> None:
+def test_what_holds_is_listed_and_undone_once_and_the_key_itself_is_not_touched(client: Any, run: Run) -> None:
     now = time.time()
     act_id = ulid_of_fact(now, "act")
     client.put_item(TableName="keys", Item=to_item({"key_hash": "a" * 64, "client_id": "web", "rpm": 7}))
@@ -143,7 +123,7 @@ def test_what_holds_is_listed_and_undone_once_and_the_key_itself_is_not_touched(
     assert over.out == "Nothing to do: it is over already.\n"
 
 
-def test_the_file_is_checked_and_said_in_words(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_the_file_is_checked_and_said_in_words(run: Run, tmp_path: Path) -> None:
     said = run("check").out
     assert "the same request, 3x within 1m" in said
     assert "an hour costs 10 times the usual one, and 5 USD or more" in said

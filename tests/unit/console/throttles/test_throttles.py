@@ -14,6 +14,7 @@ from openai_proxy.throttles.advice import Throttled, remedy
 from console.command_line import main
 from console.throttles.commands import as_document, text_of
 from console.throttles.reading import Stretch, length
+from tests.tables import make_table
 
 NOW = datetime(2026, 11, 23, 9, 41, tzinfo=UTC)
 ROWS = [
@@ -84,13 +85,7 @@ def test_the_command_reads_one_partition_for_each_hour(capsys: pytest.CaptureFix
     rollup: dict[str, Any] = {"client_id": "ci", "source": "key_rpm", "server": "openai", "requests": 5}
     with mock_aws():
         client: Any = boto3.client("dynamodb", region_name="us-east-1")  # pyright: ignore[reportUnknownMemberType]
-        names = {"pk": "HASH", "sk": "RANGE"}
-        client.create_table(
-            TableName="costs",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
-            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in names.items()],
-        )
+        make_table(client, "costs", "pk", "sk")
         for model in ("a", "b"):
             key = {"pk": f"throttles#{datetime.now(UTC):%Y-%m-%dT%H}", "sk": f"ci#{model}"}
             client.put_item(TableName="costs", Item=to_item({**rollup, **key, "model": model, "retry_after": 10}))
