@@ -35,7 +35,7 @@ class Slot:
 class SlotsApi:
     """Hands out as many invocations at once as there are workers that ask."""
 
-    def __init__(self, on_piece: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, on_piece: Callable[[bytes], None] | None) -> None:
         self._on_piece = on_piece
         self._waiting: deque[HttpPeer] = deque()
         self._arrived = asyncio.Condition()

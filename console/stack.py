@@ -91,13 +91,13 @@ def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[s
     return Table(session(environ).client("dynamodb"), name)
 
 
-def chosen_bucket(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Any, str]:
-    """A client of S3 and the bucket that the stack calls `output`, or that is named instead. Raises as above."""
-    name = chosen_name(output, options, environ)
+def chosen_bucket(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Any, str]:
+    """A client of S3 and the stack's cache bucket, or the one that is named instead. Raises as above."""
+    name = chosen_name("CacheBucket", options, environ)
     if name is None:
         raise ConsoleError(
-            f"The stack '{stack_name(options, environ)}' has no output '{output}'. "
-            f"Remedy: name another stack with --stack-name, or the bucket with {OPTIONS[output]}."
+            f"The stack '{stack_name(options, environ)}' has no output 'CacheBucket'. "
+            f"Remedy: name another stack with --stack-name, or the bucket with {OPTIONS['CacheBucket']}."
         )
     return session(environ).client("s3"), name
 

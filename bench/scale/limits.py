@@ -154,7 +154,7 @@ class OneKey:
 
     def run(self) -> LimitsFound:
         """Let it run for the seconds of the load."""
-        with same_chances(seed=1), _times_of(self._simulation):
+        with same_chances(), _times_of(self._simulation):
             self._arrive()
             self._simulation.run(self._simulation.began + self._load.seconds)
         self.found.largest = self._aws.largest

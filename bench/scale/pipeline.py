@@ -17,7 +17,7 @@ from openai_proxy.backoff import pause_before_retry
 from openai_proxy.events.incoming import from_envelope
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.table import CostsTable
-from openai_proxy.pricing.price_book import PriceBook, load_price_book
+from openai_proxy.pricing.price_book import PriceBook
 from record_cost.consumer import RecordCost
 
 from bench.scale import queues
@@ -120,7 +120,7 @@ class _Sleeps:
 class Pipeline:
     """The proxy's events on their way to the ledger."""
 
-    def __init__(self, load: Load, setup: Setup, prices: PriceBook | None = None) -> None:
+    def __init__(self, load: Load, setup: Setup, prices: PriceBook) -> None:
         self._load, self._setup = load, setup
         self._simulation = simulation = Simulation(BEGAN)
         self._table = TableModel(simulation, setup.writes)
@@ -132,12 +132,12 @@ class Pipeline:
         ledger = CostsTable(_as_client(CostsClient(self._table, self._recorded)), "costs", self._pause)
         lake: Any = _Sleeps(simulation, WAIT_SECONDS - TRANSACTION_SECONDS)
         logger = Logger(service="scale", level="CRITICAL")
-        self._record = RecordCost(prices or load_price_book(), ledger, logger, lake, clock=simulation.clock)
+        self._record = RecordCost(prices, ledger, logger, lake, clock=simulation.clock)
         self._events = _events(load)
 
     def run(self) -> Found:
         """Let it run for the seconds of the load."""
-        with same_chances(seed=1):
+        with same_chances():
             self._arrive(0)
             self._simulation.run(self._simulation.began + self._load.seconds)
         self.found.queue, self.found.bus_throttled = self._queue.counts, self._bus.throttled

@@ -51,10 +51,10 @@ class Simulation:
 
 
 @contextlib.contextmanager
-def same_chances(seed: int) -> Generator[None]:
+def same_chances() -> Generator[None]:
     """What the code draws by chance, such as pauses between tries, comes out the same in every run."""
     before = random.getstate()
-    random.seed(seed)
+    random.seed(1)
     try:
         yield
     finally:

@@ -217,12 +217,12 @@ def _erase_streams(client_id: str, options: argparse.Namespace, environ: Environ
     """How many streams of a client were erased; None where the stack has no table of them, because it is older."""
     if chosen_name("StreamsTable", options, environ) is None:
         return None
-    bucket = chosen_bucket("CacheBucket", options, environ)
+    bucket = chosen_bucket(options, environ)
     return StreamStore(chosen_table("StreamsTable", options, environ), bucket).erase(client_id)
 
 
 def _store(options: argparse.Namespace, environ: Environment) -> CacheStore:
-    return CacheStore(chosen_table("CacheTable", options, environ), chosen_bucket("CacheBucket", options, environ))
+    return CacheStore(chosen_table("CacheTable", options, environ), chosen_bucket(options, environ))
 
 
 def _rollups(options: argparse.Namespace, environ: Environment, period: Period) -> list[dict[str, Any]] | None:

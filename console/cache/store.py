@@ -71,12 +71,11 @@ class CacheStore:
         self,
         table: Table,
         bucket: tuple[Any, str],
-        bars: Bars | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._table = table
         self._s3, self._bucket = bucket
-        self._bars = bars or Bars()
+        self._bars = Bars()
         self._sleep = sleep
 
     def answers(self) -> list[Answer]:

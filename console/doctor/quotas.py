@@ -48,7 +48,7 @@ def concurrency_findings(stack: Deployment) -> Iterator[Finding]:
 
 def put_events_findings(stack: Deployment) -> Iterator[Finding]:
     """Whether the bus takes as many events as the account's sandboxes can make."""
-    quota = _put_events_quota(_service_quotas(stack, "events"))
+    quota = _put_events_quota(_quotas_of_events(stack))
     if quota is None:
         yield Finding(AREA, "EventBridge PutEvents", "unknown", "Service Quotas lists none by that name")
         return
@@ -89,12 +89,12 @@ def lake_findings(stack: Deployment) -> Iterator[Finding]:
         yield Finding(AREA, "Firehose", "ok", f"{count(int(most))} entries a second")
 
 
-def _service_quotas(stack: Deployment, service: str) -> list[Mapping[str, Any]]:
-    """All quotas of a service: those of this account."""
+def _quotas_of_events(stack: Deployment) -> list[Mapping[str, Any]]:
+    """All quotas of EventBridge in this account."""
     found: list[Mapping[str, Any]] = []
     page: dict[str, str] = {}
     while True:
-        answer = stack.account.ask("service-quotas", "list_service_quotas", ServiceCode=service, **page)
+        answer = stack.account.ask("service-quotas", "list_service_quotas", ServiceCode="events", **page)
         found += answer.get("Quotas", [])
         if not answer.get("NextToken"):
             return found

@@ -45,10 +45,10 @@ def add_identity(identity: argparse.ArgumentParser) -> None:
     check.set_defaults(run=_check)
 
 
-def read_identity(file: Path, *, allow_loopback: bool = True) -> Identity | None:
+def read_identity(file: Path) -> Identity | None:
     """What the file says; None where identity is off. Raises ConsoleError."""
     try:
-        return load_identity(file, allow_loopback=allow_loopback)
+        return load_identity(file, allow_loopback=True)
     except IdentityFileError as error:
         raise ConsoleError(str(error)) from error
 

@@ -62,9 +62,7 @@ def sums_sql(by: Sequence[str], period: Period, wanted: Mapping[str, Collection[
     return f"SELECT {', '.join([*named, *counted, *summed])}\n{_from(period, wanted)}\n{group}".rstrip()
 
 
-def entries_sql(
-    period: Period, wanted: Mapping[str, Collection[str]], attributes: Collection[str] | None = None
-) -> str:
+def entries_sql(period: Period, wanted: Mapping[str, Collection[str]], attributes: Collection[str] | None) -> str:
     """A query for entries in their order; with all columns, or those of some of the table's attributes."""
     chosen = [each for each in columns() if attributes is None or _name(each.name) in {*attributes, *_ALWAYS}]
     shown = ", ".join(_as_text(each.name) if _is_compound(each.type) else each.name for each in chosen)

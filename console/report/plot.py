@@ -113,11 +113,11 @@ def bars_chart(
     return draw
 
 
-def ranges_chart(labels: Sequence[str], series: Sequence[Series], unit: str, title: str = "") -> Draw:
+def ranges_chart(labels: Sequence[str], series: Sequence[Series], unit: str) -> Draw:
     """Several points on a line for each label, such as percentiles."""
 
     def draw(figure: Any) -> None:
-        axes = _axes(figure, 1.1 + 0.36 * len(labels), title)
+        axes = _axes(figure, 1.1 + 0.36 * len(labels))
         axes.xaxis.grid(visible=True, color=GRID, linewidth=0.7)
         places = range(len(labels))
         low = [min(values) for values in zip(*(each.values for each in series), strict=True)]
@@ -170,7 +170,7 @@ def _figure(draw: Draw, settings: dict[str, Any] | None = None) -> Generator[Any
         yield figure
 
 
-def _axes(figure: Any, height: float, title: str) -> Any:
+def _axes(figure: Any, height: float, title: str = "") -> Any:
     figure.set_size_inches(_WIDTH, height + 0.4 * (1 + title.count("\n")) * bool(title))
     axes = figure.subplots()
     axes.spines[["top", "right", "left"]].set_visible(False)

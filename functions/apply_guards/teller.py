@@ -3,29 +3,14 @@
 Its one rule: each message is complete. It says who is restricted, how and until when, why, and how to end that.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
+from openai_proxy.events.bus import Publisher
+from openai_proxy.events.topic import Audience
 from openai_proxy.guards.action import Action, event_of, subject_of, text_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
-    from openai_proxy.events.types import GuardEvent
-
-
-class Topic(Protocol):
-    """Where people are told."""
-
-    def publish(self, subject: str, text: str) -> None:
-        """Send a message."""
-        ...
-
-
-class Bus(Protocol):
-    """Where events go."""
-
-    def publish(self, event: "GuardEvent") -> None:
-        """Put an event."""
-        ...
 
 
 class Words(NamedTuple):
@@ -39,7 +24,7 @@ class Words(NamedTuple):
 class Teller:
     """`topic` is None where there are no alarms."""
 
-    def __init__(self, bus: Bus, topic: Topic | None, words: Words, logger: "Logger") -> None:
+    def __init__(self, bus: Publisher, topic: Audience | None, words: Words, logger: "Logger") -> None:
         self._bus = bus
         self._topic = topic
         self._words = words

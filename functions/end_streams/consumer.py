@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.bus import Publisher
 from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.streams import LEASE_SECONDS, LOOK_AFTER_SECONDS, event_of_killed
 from openai_proxy.events.traces import traces_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
-    from openai_proxy.events.types import AnyEvent
 
     from end_streams.table import Standing
 
@@ -33,14 +33,6 @@ class Table(Protocol):
     def last_event(self, stream_id: str) -> int: ...
     def take_over(self, stream_id: str, events: int, now: float) -> bool: ...
     def told(self, stream_id: str) -> None: ...
-
-
-class Publisher(Protocol):
-    """Where the event is published: Bus, or a fake of it."""
-
-    def publish(self, event: "AnyEvent") -> None:
-        """Put `event`, or raise."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.ledger.entries import Key, LedgerEntry, entries_of, has_entry
 from openai_proxy.ledger.table import CLAIMED, DUPLICATE
-from openai_proxy.metric_data import Measurement, ModelNames, is_acceptable, metric_data
+from openai_proxy.metric_data import Measurement, Metrics, ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing.price_book import PriceBook
 
 from record_cost.measurements import RECORDED, measurements_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from aws_lambda_powertools import Logger
-    from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
 
 class Ledger(Protocol):
@@ -56,14 +55,6 @@ class Lake(Protocol):
 
     def put_again(self, items: "Iterable[Mapping[str, Any]]") -> dict[Key, str]:
         """Send entries as they are in the ledger, with their revision. Returns as `put`."""
-        ...
-
-
-class Metrics(Protocol):
-    """Where metrics go: openai_proxy.cloudwatch.CloudWatch, or a fake of it."""
-
-    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
-        """Publish metric data. Raises botocore's errors."""
         ...
 
 

@@ -5,7 +5,7 @@ come again, and so does one that another copy of this function is counting.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.aws_answers import NoAnswerError
@@ -14,7 +14,7 @@ from openai_proxy.events.incoming import batch_told, is_terminal
 from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.events.ulid import is_ulid, new_ulid
-from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
+from openai_proxy.metric_data import OLDEST, Measurement, Metrics, ModelNames, is_acceptable, metric_data
 
 from record_metrics.markers import Claimed, Run
 from record_metrics.measurements import RECORDED, TOKENS, measurements_of
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
 _MARKER_LIFETIME = OLDEST + 86400
-
-
-class Metrics(Protocol):
-    """Where metrics go: CloudWatch, or a fake of it."""
-
-    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
-        """Publish `data`."""
-        ...
 
 
 class ProcessedEvents(Protocol):

@@ -15,7 +15,17 @@ from openai_proxy.events.incoming import from_sqs_body, is_terminal
 from openai_proxy.events.traces import traces_of
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import DUPLICATE
-from openai_proxy.metric_data import ALL, OTHER, Measurement, is_acceptable, label, measured, metric_data, minute_of
+from openai_proxy.metric_data import (
+    ALL,
+    OTHER,
+    Measurement,
+    Metrics,
+    is_acceptable,
+    label,
+    measured,
+    metric_data,
+    minute_of,
+)
 from openai_proxy.throttles.entries import FewModels, throttle_entry_of
 from openai_proxy.throttles.weather import Weather, samples_of
 
@@ -23,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aws_lambda_powertools import Logger
-    from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
 METRIC = "ClientThrottles"
 FORECASTS = "ThrottleForecasts"
@@ -48,14 +57,6 @@ class Lake(Protocol):
 
     def put(self, entries: Iterable[LedgerEntry]) -> dict[Key, str]:
         """Send entries. Returns the keys of those that were not taken, and why."""
-        ...
-
-
-class Metrics(Protocol):
-    """Where metrics go: openai_proxy.cloudwatch.CloudWatch, or a fake of it."""
-
-    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
-        """Publish metric data. Raises botocore's errors."""
         ...
 
 

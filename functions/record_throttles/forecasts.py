@@ -5,10 +5,11 @@ server's next answer says it again.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.events.bus import Publisher
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.refusals import code_of
@@ -22,18 +23,10 @@ if TYPE_CHECKING:
 _MOST_TRIES = 3
 
 
-class Bus(Protocol):
-    """Where forecasts are published: openai_proxy.events.bus.Bus, or a fake of it."""
-
-    def publish(self, event: "ForecastEvent") -> None:
-        """Put an event. Raises when the bus did not take it."""
-        ...
-
-
 class Forecasts:
     """The items of the costs table that say what is left."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, bus: Bus, logger: "Logger") -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, bus: Publisher, logger: "Logger") -> None:
         self._client = client
         self._table = table
         self._bus = bus

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.bus import Publisher
 from openai_proxy.events.incoming import from_sqs_body
 from openai_proxy.events.traces import traces_of
 from openai_proxy.limits import PERIODS, Period
@@ -23,7 +24,6 @@ from settle_limits.thresholds import Crossing, crossings, event_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
-    from openai_proxy.events.types import AnyEvent
 
 
 class Limits(Protocol):
@@ -43,14 +43,6 @@ class Limits(Protocol):
 
     def mark_told(self, crossing: Crossing) -> None:
         """Remember that a threshold has been announced."""
-        ...
-
-
-class Publisher(Protocol):
-    """Where thresholds are announced: Bus, or a fake of it."""
-
-    def publish(self, event: "AnyEvent") -> None:
-        """Put `event`, or raise."""
         ...
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from openai_proxy.events.bus import Publisher
+from openai_proxy.events.topic import Audience
 from openai_proxy.throttles.incident import Incident, event_of, subject_of, text_of
 
 from tell_incidents.alarm import AlarmChange, change_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
-    from openai_proxy.events.types import IncidentEvent
     from openai_proxy.throttles.advice import Throttled
 
 BEFORE = 900.0
@@ -42,22 +43,6 @@ class Store(Protocol):
         ...
 
 
-class Topic(Protocol):
-    """Where people are told."""
-
-    def publish(self, subject: str, text: str) -> None:
-        """Send a message."""
-        ...
-
-
-class Bus(Protocol):
-    """Where events go."""
-
-    def publish(self, event: "IncidentEvent") -> None:
-        """Put an event."""
-        ...
-
-
 @dataclass(frozen=True)
 class TellIncidents:
     """The consumer behind the topic. `stack` is its name; `form` is what the webhook of a chat takes; `runbooks` is
@@ -65,8 +50,8 @@ class TellIncidents:
     """
 
     store: Store
-    topic: Topic
-    bus: Bus
+    topic: Audience
+    bus: Publisher
     logger: "Logger"
     stack: str
     form: str

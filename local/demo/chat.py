@@ -105,7 +105,7 @@ class Shape:
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The answers to all prompts in one piece, their choices one after the other."""
-        body = self._envelope("chat.completion", "text_completion")
+        body = self._envelope("chat.completion")
         said = [each for each in answers for _ in range(each.choices)]
         choices = [self._whole_choice(index, each) for index, each in enumerate(said)]
         return body | {"choices": choices, "usage": usage_of(*answers)}
@@ -113,7 +113,7 @@ class Shape:
     def chunks(self, answers: Sequence[Answer], *, include_usage: bool) -> Iterator[dict[str, Any]]:
         """The answers chunk by chunk; `include_usage` adds one without choices, and `usage: null` to the others."""
         usage = {"usage": None} if include_usage else {}
-        envelope = self._envelope("chat.completion.chunk", "text_completion") | usage
+        envelope = self._envelope("chat.completion.chunk") | usage
         first = 0
         for said in answers:
             for choice in self._pieces(said, first):
@@ -168,8 +168,8 @@ class Shape:
             "text_offset": offsets,
         }
 
-    def _envelope(self, chat_object: str, text_object: str) -> dict[str, Any]:
-        kind = chat_object if self.chat else text_object
+    def _envelope(self, chat_object: str) -> dict[str, Any]:
+        kind = chat_object if self.chat else "text_completion"
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 

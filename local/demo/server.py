@@ -55,7 +55,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class DemoServer:
     """The endpoints. `delay` (seconds) is the pause before each token."""
 
-    def __init__(self, token: str, delay: float = DEFAULT_DELAY) -> None:
+    def __init__(self, token: str, delay: float) -> None:
         self._token = token
         self._delay = delay
         files, conversations = Files(), Conversations()

@@ -91,8 +91,8 @@ async def run(command: Sequence[str | Path], environment: Mapping[str, str], fol
         await child.stop(0)
     if status:
         name = f"{Path(command[0]).name} {command[1]}"
-        raise CommandError(f"`{name}` failed (status {status}). The end of {log}:\n{_last_lines(log, 20)}")
+        raise CommandError(f"`{name}` failed (status {status}). The end of {log}:\n{_last_lines(log)}")
 
 
-def _last_lines(log: Path, count: int) -> str:
-    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-count:])
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-20:])

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
     from openai_proxy.events.types import AnyEvent, TerminalEvent
@@ -45,6 +47,14 @@ ALL: Dimensions = ()
 _DIGITS: dict[Unit, int] = {"Count": 4, "Seconds": 4, "None": 9}
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
+
+
+class Metrics(Protocol):
+    """Where metrics go: openai_proxy.cloudwatch.CloudWatch, or a fake of it."""
+
+    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
+        """Publish metric data. Raises botocore's errors."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

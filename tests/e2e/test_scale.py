@@ -33,7 +33,7 @@ from bench.scale.limits import LimitsAws
 from bench.scale.simulation import Simulation
 from bench.units import BATCH, BEGAN, event, marker_units, units
 from tests.e2e.harness import LocalStack
-from tests.limits_machine import PATIENT
+from tests.limits.machine import PATIENT
 from tests.tables import make_table
 
 NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC

@@ -21,7 +21,7 @@ from proxy.request.parse import InferenceRequest, Target
 from settle_limits.settlement import Settlement
 from settle_limits.table import LimitsTable as SettlingTable
 
-from tests.limits_machine import FAR, PATIENT, Crash, Crashing
+from tests.limits.machine import FAR, PATIENT, Crash, Crashing
 from tests.limits_table import AsBoto3, LimitsItems, access_to
 
 NOON = 4_099_118_400

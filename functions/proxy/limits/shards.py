@@ -10,7 +10,6 @@ becomes free when the lease of its request would have ended, and unsettled money
 """
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -69,8 +68,8 @@ class Shards:
     def __init__(
         self,
         counters: Counters,
-        clock: Callable[[], float] = time.time,
-        count: Callable[[Limits], int] = lambda limits: limits.shards,
+        clock: Callable[[], float],
+        count: Callable[[Limits], int],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._counters = counters

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.request.asked_counts import ANSWERS, number_in
-from proxy.request.multipart import LONGEST_NAME, decoded, find_fields, parts_of
+from proxy.request.multipart import LONGEST_NAME, decoded, find_models, parts_of
 
 UNCLEAR = 10
 """Answers, where it is not clear how many a form asks for: OpenAI makes up to so many pictures."""
@@ -41,7 +41,7 @@ def form_of(body: bytes, content_type: str) -> Form:
     is_usual = kind.partition(";")[0].strip() == "multipart/form-data"
     parts = parts_of(body, content_type) if is_usual else None
     fields = [(part.name, body[part.place]) for part in parts or [] if _is_read(part.name, is_file=part.is_file)]
-    return Form(find_fields(parts, b"model"), _asked(fields, is_clear=parts is not None))
+    return Form(find_models(parts), _asked(fields, is_clear=parts is not None))
 
 
 def _is_read(name: bytes, *, is_file: bool = False) -> bool:

@@ -51,13 +51,13 @@ def parts_of(body: bytes, content_type: str) -> list[Part] | None:
     return None
 
 
-def find_fields(parts: list[Part] | None, name: bytes) -> list[slice]:
-    """The positions of the values of the fields `name` that are no files.
+def find_models(parts: list[Part] | None) -> list[slice]:
+    """The positions of the values of the fields `model` that are no files.
 
     Nothing is found if a part has a name that is similar (`model[]`): two readers might then see two models.
     """
-    named = [part for part in parts or [] if name in decoded(part.name)]
-    is_clear = all(not part.is_file and part.name.lower() == name for part in named)
+    named = [part for part in parts or [] if b"model" in decoded(part.name)]
+    is_clear = all(not part.is_file and part.name.lower() == b"model" for part in named)
     return [part.place for part in named] if is_clear else []
 
 

@@ -45,7 +45,7 @@ class Streams:
         table: StreamsTable,
         another: Callable[[], StreamsTable],
         records: Records,
-        settings: Settings = Settings(),  # noqa: B008  # it cannot be changed
+        settings: Settings,
     ) -> None:
         self._another, self._records = another, records
         self._settings = settings

@@ -56,7 +56,7 @@ _TEXTS = (
 _TEXTS_FOR_PATTERNS = (*_TEXTS, *_FORMATS.values())
 
 
-def text_for(fields: Mapping[str, Any], name: str = "") -> str:
+def text_for(fields: Mapping[str, Any], name: str) -> str:
     """A text for the property `name`. Raises RefusedError."""
     shortest, longest = int(fields.get("minLength", 0)), fields.get("maxLength", math.inf)
     if "pattern" in fields:

@@ -1,6 +1,6 @@
 """Publishes events. One rule: if the bus has not taken an event, that raises."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 class NotPublishedError(Exception):
     """The bus did not take an event."""
+
+
+class Publisher(Protocol):
+    """Where consumers publish what they have found out: the bus, or a fake of it."""
+
+    def publish(self, event: "AnyEvent") -> None:
+        """Put `event`. Raises NotPublishedError and botocore's errors."""
+        ...
 
 
 class Bus:

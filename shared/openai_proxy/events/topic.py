@@ -13,6 +13,14 @@ class SnsClient(Protocol):
         ...
 
 
+class Audience(Protocol):
+    """Where people are told: a topic, or a fake of it."""
+
+    def publish(self, subject: str, text: str) -> None:
+        """Send a message. Raises NoAnswerError and botocore's errors."""
+        ...
+
+
 class Topic:
     """An SNS topic. The subject is used for mails."""
 

@@ -152,9 +152,9 @@ class PriceList:
         return [self._model(name, index) for name, count in self.providers.items() for index in range(count)]
 
 
-def load_price_list(path: Path = PRICE_LIST_FILE) -> PriceList:
-    """The price list at `path`."""
-    return PriceList(json.loads(path.read_bytes()))
+def load_price_list() -> PriceList:
+    """The price list that is part of this package."""
+    return PriceList(json.loads(PRICE_LIST_FILE.read_bytes()))
 
 
 NO_LIST = PriceList({"source": "no list", "version": "", "providers": {}})

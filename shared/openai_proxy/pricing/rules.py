@@ -70,7 +70,7 @@ def price_file_fault(file: str, fault: YamlFileError) -> PriceBookError:
     return PriceBookError(f"{file}:{key} {fault.problem}. Remedy: {fault.remedy}.")
 
 
-def parse_rules(text: str, file: str, providers: Collection[str] = ()) -> tuple[dict[str, ServerRules], Any]:
+def parse_rules(text: str, file: str, providers: Collection[str]) -> tuple[dict[str, ServerRules], Any]:
     """Check the text of a price file. Returns its rules by server, and the plain document. Raises PriceBookError."""
     try:
         document = plain_values(text)

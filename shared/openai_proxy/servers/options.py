@@ -145,32 +145,29 @@ def _cache(value: Any) -> Caching:
         _whole("cache", given.get("ttl", str(Caching().ttl)), 1, LONGEST_KEPT),
         pool,
         any_temperature == "true",
-        _some_of("cache", "ignore", given.get("ignore"), IGNORABLE),
-        _some_of("cache", "keep", given.get("keep"), KEEPABLE),
+        _some_of("ignore", given.get("ignore"), IGNORABLE),
+        _some_of("keep", given.get("keep"), KEEPABLE),
     )
 
 
-def _some_of(key: str, name: str, value: Any, known: tuple[str, ...]) -> frozenset[str]:
+def _some_of(name: str, value: Any, known: tuple[str, ...]) -> frozenset[str]:
     """A list of some of the `known` words; none of them where there is no `value`."""
     if value is None:
         return frozenset()
     if not isinstance(value, list) or not all(word in known for word in value):  # pyright: ignore[reportUnknownVariableType]
-        raise OptionError(key, f"{name} is not a list of known words", f"write {name}: [{', '.join(known)}], or fewer")
+        raise OptionError(
+            "cache", f"{name} is not a list of known words", f"write {name}: [{', '.join(known)}], or fewer"
+        )
     return frozenset(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _include_usage(value: Any) -> bool:
-    if value not in ("true", "false"):
-        raise OptionError(
-            "include_usage", "neither true nor false", "write false for a server that refuses stream_options"
-        )
-    return value == "true"
+def _switch(key: str, remedy: str) -> Callable[[Any], bool]:
+    def read(value: Any) -> bool:
+        if value not in ("true", "false"):
+            raise OptionError(key, "neither true nor false", remedy)
+        return value == "true"
 
-
-def _resumable(value: Any) -> bool:
-    if value not in ("true", "false"):
-        raise OptionError("resumable", "neither true nor false", "write true for streams that can be read again")
-    return value == "true"
+    return read
 
 
 def _on_disconnect(value: Any) -> str:
@@ -210,8 +207,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "timeouts": _timeouts,
     "breaker": _breaker,
     "cache": _cache,
-    "include_usage": _include_usage,
-    "resumable": _resumable,
+    "include_usage": _switch("include_usage", "write false for a server that refuses stream_options"),
+    "resumable": _switch("resumable", "write true for streams that can be read again"),
     "on_disconnect": _on_disconnect,
     "auth": auth_of,
     "query": query_of,

@@ -43,7 +43,7 @@ from bench.units import (
     size_of,
     units,
 )
-from tests.limits_machine import PATIENT
+from tests.limits.machine import PATIENT
 from tests.limits_table import LimitsItems
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.usage import Usage
 
 from tests.examples import examples
-from tests.limits_machine import (
+from tests.limits.machine import (
     FAULTS,
     HINTS,
     KINDS,

@@ -12,6 +12,7 @@ from proxy.limits.counters import Counters
 from proxy.limits.shards import Shards
 
 from tests.examples import examples
+from tests.limits.machine import Crash, Crashing
 from tests.limits.sandboxes import (
     NOON,
     SHARDS,
@@ -25,7 +26,6 @@ from tests.limits.sandboxes import (
     raced_till_they_die,
     until_refused,
 )
-from tests.limits_machine import Crash, Crashing
 from tests.limits_table import LimitsItems
 
 EXAMPLES = examples(2)

@@ -14,8 +14,8 @@ from proxy.limits.reservation import CAREFUL, Prices
 from proxy.limits.table import LimitsTable
 from proxy.request.routing import Candidate
 
+from tests.limits.machine import FAR, PATIENT
 from tests.limits.sandboxes import NOON, Sandbox, body_of, busy
-from tests.limits_machine import FAR, PATIENT
 from tests.limits_table import LimitsItems, access_to
 
 USED = Usage(5, 3, source="reported")

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.request.multipart import find_fields, parts_of
+from proxy.request.multipart import find_models, parts_of
 
 from tests.examples import examples
 
@@ -20,7 +20,7 @@ def named(name: str, more: str = "") -> bytes:
 
 
 def found(body: bytes, content_type: str = FORM) -> list[bytes]:
-    return [body[place] for place in find_fields(parts_of(body, content_type), b"model")]
+    return [body[place] for place in find_models(parts_of(body, content_type))]
 
 
 texts = st.sampled_from([b"", b"m", b"\r\n", b"-", b"--", b"\r\n--", b"\r\n\r\n", b"--\r\n", b"\n--b"])
