@@ -27,9 +27,11 @@ def _setpriv() -> str | None:
 
 
 def _ending_with_this(command: Sequence[str | Path]) -> Sequence[str | Path]:
-    # What is not there is started as it is, and then says so itself.
+    # What is not there is started as it is, and then says so itself. The kernel tells nothing of a parent that had gone
+    # before it was asked: then the command is not started.
     if (setpriv := _setpriv()) and shutil.which(command[0]):
-        return (setpriv, "--pdeathsig", "KILL", "--", *command)
+        only_with_parent = ("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()))
+        return (setpriv, "--pdeathsig", "KILL", "--", *only_with_parent, *command)
     return command
 
 

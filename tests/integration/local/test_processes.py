@@ -38,9 +38,25 @@ def runs(pid: int) -> bool:
         return False
 
 
+SLOW_SETPRIV = """#!/bin/sh
+parent=$PPID
+while [ -e "/proc/$parent" ]; do sleep 0.02; done
+exec {setpriv} "$@"
+"""
+"""Asks the kernel to be told of its parent's end when the parent has gone already."""
+
+
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv of util-linux")
-def test_a_stack_that_is_killed_leaves_no_process(tmp_path: Path):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("is_slow", [False, True], ids=["running", "starting"])
+def test_a_stack_that_is_killed_leaves_no_process(tmp_path: Path, is_slow: bool):
+    path = os.environ["PATH"]
+    if is_slow:
+        slow = tmp_path / "setpriv"
+        slow.write_text(SLOW_SETPRIV.format(setpriv=shutil.which("setpriv")))
+        slow.chmod(0o755)
+        path = f"{tmp_path}:{path}"
+    command, environment = [sys.executable, "-c", PARENT, tmp_path], {**os.environ, "PATH": path}
+    parent = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
