@@ -4,11 +4,8 @@ import json
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonschema.validators import validator_for
 from openai_proxy.servers import parse_servers
 from proxy.access.authenticator import Authenticator, Authorizer, AuthorizerFunction
 from proxy.admission import Admission
@@ -35,8 +32,8 @@ from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of, refused_key
+from tests.schemas import validator_of
 
-SCHEMAS = Path(__file__).parents[1] / "events" / "schemas"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 TOKEN = "provider-token"
 ROLE = Credentials("AKIDEXAMPLE", "role-secret", "role-session-token")
@@ -51,14 +48,6 @@ def sse(text: str = "", finish: str | None = None, usage: object = None, choices
 CONTENT = [sse("Hello"), sse(" world", "stop")]
 USAGE_CHUNK = sse(usage=USAGE, choices=False)
 DONE = b"data: [DONE]\n\n"
-
-
-@lru_cache
-def validator_of(detail_type: str) -> Any:
-    """What checks events of this type. It is made once: to check the schema itself takes longer than all else."""
-    schema = json.loads((SCHEMAS / f"{detail_type}.v1.json").read_text())
-    made: Any = validator_for(schema)
-    return made(schema)
 
 
 class RecordingBus:

@@ -27,7 +27,7 @@ from proxy.request.routing import Candidate
 from bench.scale.dynamodb import REFUSAL_SECONDS, TRANSACTION_SECONDS, WRITE_SECONDS, Counted, TableModel
 from bench.scale.simulation import Simulation, same_chances
 from bench.units import BEGAN, BLOCK, size_of
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 
 _BODY = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
 _SERVER = parse_servers("up: {url: 'https://up.example/v1', token: t, model: m, retries: 0}")["up"]

@@ -1,8 +1,6 @@
 """Each event's type and its schema say the same: names, what is required, and the types of JSON."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -12,7 +10,8 @@ from openai_proxy.events import types
 from openai_proxy.events.envelope import DetailType
 from openai_proxy.usage import UsageSource
 
-SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
+from tests.schemas import schema_of
+
 DETAIL_TYPES: tuple[DetailType, ...] = get_args(DetailType)
 WORDS = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
 
@@ -36,25 +35,23 @@ def of_type(hint: Any) -> Any:
     return {"array": of_type(arguments[0])} if origin else {WORDS[hint]: {}}
 
 
-def of_schema(schema: Any, part: Any) -> Any:
+def of_schema(part: Any) -> Any:
     """A part of a schema, in the same form."""
-    if "$ref" in part:
-        return of_schema(schema, schema["$defs"][part["$ref"].rsplit("/")[-1]])
     if "enum" in part:
         return {WORDS[type(each)]: {"enum": set(part["enum"])} for each in part["enum"]}
     names = part["type"] if isinstance(part["type"], list) else [part["type"]]
-    return merged([one_of_schema(schema, part, name) for name in names])
+    return merged([one_of_schema(part, name) for name in names])
 
 
-def one_of_schema(schema: Any, part: Any, name: str) -> Any:
+def one_of_schema(part: Any, name: str) -> Any:
     if name == "object" and "properties" not in part:
-        return {"object": {"*": (False, of_schema(schema, part["additionalProperties"]))}}
+        return {"object": {"*": (False, of_schema(part["additionalProperties"]))}}
     if name == "object":
         required, fields = part.get("required", []), part["properties"]
-        return {name: {key: (key in required, of_schema(schema, each)) for key, each in fields.items()}}
+        return {name: {key: (key in required, of_schema(each)) for key, each in fields.items()}}
     if name == "array" and "prefixItems" in part:
-        return {name: [of_schema(schema, each) for each in part["prefixItems"]]}
-    return {name: of_schema(schema, part["items"]) if name == "array" else {}}
+        return {name: [of_schema(each) for each in part["prefixItems"]]}
+    return {name: of_schema(part["items"]) if name == "array" else {}}
 
 
 def merged(parts: list[Any]) -> Any:
@@ -90,21 +87,18 @@ def differences_of_fields(typed: Any, described: Any, path: str) -> list[str]:
     return found
 
 
-def data_of(detail_type: str) -> tuple[Any, Any]:
-    schema = json.loads((SCHEMAS / f"{detail_type}.v1.json").read_text(encoding="utf-8"))
-    return schema, schema["properties"]["detail"]["properties"]["data"]
+def data_of(detail_type: str) -> Any:
+    return schema_of(detail_type)["properties"]["detail"]["properties"]["data"]
 
 
 @pytest.mark.parametrize("detail_type", DETAIL_TYPES)
 def test_a_type_says_what_its_schema_says(detail_type: str):
-    schema, data = data_of(detail_type)
-
-    assert differences(of_type(getattr(types, detail_type)), of_schema(schema, data)) == []
+    assert differences(of_type(getattr(types, detail_type)), of_schema(data_of(detail_type))) == []
 
 
 @pytest.mark.parametrize("detail_type", DETAIL_TYPES)
 def test_a_field_that_is_in_one_of_them_alone_is_found(detail_type: str):
-    typed, (schema, data) = of_type(getattr(types, detail_type)), data_of(detail_type)
+    typed, data = of_type(getattr(types, detail_type)), data_of(detail_type)
     first = next(iter(data["properties"]))
 
     more = data | {"properties": data["properties"] | {"new": {"type": "string"}}}
@@ -112,10 +106,10 @@ def test_a_field_that_is_in_one_of_them_alone_is_found(detail_type: str):
     looser = data | {"required": [name for name in data["required"] if name != first]}
     other = data | {"properties": data["properties"] | {first: {"type": ["array", "null"], "items": {"type": "null"}}}}
 
-    assert differences(typed, of_schema(schema, more)) == ["data.new is only in the schema"]
-    assert differences(typed, of_schema(schema, fewer)) == [f"data.{first} is only in the type"]
-    assert differences(typed, of_schema(schema, looser)) == [f"data.{first} is required in one of them alone"]
-    [found] = differences(typed, of_schema(schema, other))
+    assert differences(typed, of_schema(more)) == ["data.new is only in the schema"]
+    assert differences(typed, of_schema(fewer)) == [f"data.{first} is only in the type"]
+    assert differences(typed, of_schema(looser)) == [f"data.{first} is required in one of them alone"]
+    [found] = differences(typed, of_schema(other))
     assert found.startswith(f"data.{first}: ")
 
 

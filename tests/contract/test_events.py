@@ -21,6 +21,7 @@ from settle_limits.thresholds import Crossing, event_of
 from store_response.cached_response import cached_response_of
 
 from tests.fakes import read_event
+from tests.schemas import COMMON, schema_of, validator_of, written_out
 
 EVENTS = Path(__file__).parents[2] / "events"
 DETAIL_TYPES: tuple[DetailType, ...] = get_args(DetailType)
@@ -32,22 +33,8 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def schema_of(detail_type: str) -> Any:
-    return read(EVENTS / "schemas" / f"{detail_type}.v1.json")
-
-
 def samples_of(*detail_types: str) -> list[Path]:
     return [path for path in SAMPLES if path.name.split(".")[0] in detail_types]
-
-
-def is_valid(schema: Any, instance: Any) -> bool:
-    validator: Any = Draft202012Validator(schema)
-    return not list(validator.iter_errors(instance))
-
-
-def validate(schema: Any, instance: Any) -> None:
-    validator: Any = Draft202012Validator(schema)
-    validator.validate(instance)
 
 
 each_sample = pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
@@ -56,7 +43,10 @@ each_sample = pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.ste
 def test_every_detail_type_has_schema_samples_and_catalogue_entry_and_there_are_no_others():
     catalogue = (EVENTS / "README.md").read_text(encoding="utf-8")
 
-    assert {path.name for path in (EVENTS / "schemas").iterdir()} == {f"{name}.v1.json" for name in DETAIL_TYPES}
+    assert {path.name for path in (EVENTS / "schemas").iterdir()} == {
+        COMMON,
+        *(f"{name}.v1.json" for name in DETAIL_TYPES),
+    }
     assert {path.name.split(".")[0] for path in SAMPLES} == set(DETAIL_TYPES)
     assert set(re.findall(r"^## (\w+)$", catalogue, re.MULTILINE)) - {"Envelope"} == set(DETAIL_TYPES)
     assert re.findall(r"^\| \[`(\w+)`\]", catalogue, re.MULTILINE) == list(DETAIL_TYPES)
@@ -79,7 +69,6 @@ def fields_of(schema: Any) -> set[str]:
     """The paths of all leaves under `detail.data`."""
 
     def leaves(part: Any, path: str) -> set[str]:
-        part = schema["$defs"][part["$ref"].rsplit("/")[-1]] if "$ref" in part else part
         below: dict[str, Any] = part.get("properties", {})
         return set[str]().union(*(leaves(value, f"{path}.{name}") for name, value in below.items())) or {path[1:]}
 
@@ -103,11 +92,12 @@ def test_a_schema_is_valid_and_strict_about_what_may_not_change(detail_type: str
     schema = schema_of(detail_type)
     detail = schema["properties"]["detail"]
 
-    Draft202012Validator.check_schema(schema)
+    Draft202012Validator.check_schema(read(EVENTS / "schemas" / f"{detail_type}.v1.json"))
     assert schema["properties"]["detail-type"]["const"] == schema["title"] == detail_type
     assert schema["properties"]["source"]["const"] == SOURCE
-    assert re.fullmatch(schema["$defs"]["metadata"]["properties"]["version"]["pattern"], VERSION)
-    assert detail["additionalProperties"] is schema["$defs"]["metadata"]["additionalProperties"] is False
+    metadata = detail["properties"]["metadata"]
+    assert re.fullmatch(metadata["properties"]["version"]["pattern"], VERSION)
+    assert detail["additionalProperties"] is metadata["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("detail_type", DETAIL_TYPES)
@@ -116,7 +106,7 @@ def test_data_may_grow(detail_type: str):
     data = sample["detail"]["data"]
     data["new"] = data.get("usage", data)["new"] = 1
 
-    assert is_valid(schema_of(detail_type), sample)
+    assert validator_of(detail_type).is_valid(sample)
 
 
 def test_the_terminal_events_share_their_data():
@@ -132,19 +122,17 @@ def test_the_terminal_events_share_their_data():
     assert own == [{"error"}, {"throttle"}]
 
 
-def test_all_schemas_define_metadata_and_usage_alike():
-    definitions = [schema_of(name)["$defs"] for name in DETAIL_TYPES]
-
-    assert all(definition.items() <= definitions[0].items() for definition in definitions)
-    assert all("metadata" in definition for definition in definitions)
-    assert [name for name in DETAIL_TYPES if "usage" not in schema_of(name)["$defs"]] == WITHOUT_USAGE
+def test_what_schemas_have_in_common_is_a_valid_schema_and_usage_is_in_those_of_answers():
+    Draft202012Validator.check_schema(read(EVENTS / "schemas" / COMMON))
+    data = {name: schema_of(name)["properties"]["detail"]["properties"]["data"]["properties"] for name in DETAIL_TYPES}
+    assert [name for name, fields in data.items() if "usage" not in fields] == WITHOUT_USAGE
 
 
 @each_sample
 def test_a_sample_follows_its_schema(path: Path):
     sample = read(path)
 
-    validate(schema_of(path.name.split(".")[0]), sample)
+    validator_of(path.name.split(".")[0]).validate(sample)
     assert sample["detail-type"] == path.name.split(".")[0]
 
 
@@ -195,7 +183,7 @@ def test_a_schema_refuses_what_it_should(detail_type: str, field: str, value: ob
         target = target[name]
     target[last] = value
 
-    assert not is_valid(schema_of(detail_type), sample)
+    assert not validator_of(detail_type).is_valid(sample)
 
 
 @each_sample
@@ -209,15 +197,15 @@ def test_an_event_read_and_published_again_follows_the_schema(path: Path):
         "source": entry["Source"],
         "detail": json.loads(entry["Detail"]),
     }
-    validate(schema_of(event.detail_type), again)
+    validator_of(event.detail_type).validate(again)
     assert again["detail"] | {"metadata": None} == sample["detail"] | {"metadata": None}
 
 
 def test_usage_is_written_as_the_schema_says():
     usage = Usage(1, 2, 3, 4, 5, "reported")
-    definition = schema_of("InferenceCompleted")["$defs"]["usage"]
+    definition = written_out(read(EVENTS / "schemas" / COMMON)["$defs"]["usage"])
 
-    validate(definition, usage.to_event())
+    Draft202012Validator(definition).validate(usage.to_event())  # pyright: ignore[reportUnknownMemberType]
     assert usage.to_event().keys() == definition["properties"].keys()
     assert Usage.from_event(usage.to_event()) == usage
 

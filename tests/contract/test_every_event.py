@@ -2,15 +2,13 @@
 
 import json
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.envelope import Event
 from openai_proxy.events.incoming import from_envelope, is_terminal
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
@@ -39,11 +37,8 @@ from settle_limits.settlement import settlement_of
 
 from tests.examples import examples
 from tests.fakes import envelope_of
+from tests.schemas import validator_of
 
-SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
-VALIDATORS: dict[str, Any] = {
-    name: Draft202012Validator(json.loads((SCHEMAS / f"{name}.v1.json").read_text())) for name in TERMINAL_DETAIL_TYPES
-}
 PRICES = load_price_book()
 SERVER = parse_servers("openai: {url: 'http://up.test/v1', token: t, model: m}")["openai"]
 LARGEST = 64 * 1024
@@ -154,7 +149,7 @@ def check(event: Event[Any, Any]) -> None:
     entry = event.to_entry("bus")
     assert len(entry["Detail"]) <= LARGEST
     envelope = json.loads(json.dumps(envelope_of(entry)))
-    VALIDATORS[event.detail_type].validate(envelope)
+    validator_of(event.detail_type).validate(envelope)
     read = from_envelope(envelope)
     assert is_terminal(read)
     assert measurements_of(read)

@@ -45,7 +45,7 @@ from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.fakes import envelope_of
-from tests.limits_table import AsBoto3, LimitsItems, access_to
+from tests.limits.table import AsBoto3, LimitsItems, access_to
 from tests.tables import failures
 
 ITEM = "limits#k"

@@ -22,7 +22,7 @@ from settle_limits.settlement import Settlement
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.limits.machine import FAR, PATIENT, Crash, Crashing
-from tests.limits_table import AsBoto3, LimitsItems, access_to
+from tests.limits.table import AsBoto3, LimitsItems, access_to
 
 NOON = 4_099_118_400
 SHARDS = 5

@@ -32,7 +32,7 @@ from settle_limits.settlement import PriceHint, settlement_of
 from settle_limits.table import LimitsTable
 
 from tests.fakes import envelope_of
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits.table import AsBoto3, LimitsItems
 from tests.tables import failures, mocked_table
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"

@@ -25,7 +25,7 @@ from local.lambda_.function_url import FunctionUrl
 from local.lambda_.sandboxes import Launch, SandboxPool
 from local.lambda_.url_event import UrlIdentity
 from tests.fakes import Connection, Received, ScriptedServer, envelope_of, refused_key
-from tests.relays import validator_of
+from tests.schemas import validator_of
 
 ROOT = Path(__file__).parents[3]
 KEY = "a-key-that-the-authorizer-knows"

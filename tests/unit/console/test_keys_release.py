@@ -16,7 +16,7 @@ from console.keys.release import give_back
 from console.keys.usage import Used
 from console.stack import Table
 from tests.limits.sandboxes import COST, Sandbox, until_refused
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 from tests.tables import make_table, mocked_table
 
 ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits"}

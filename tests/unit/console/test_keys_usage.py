@@ -17,7 +17,7 @@ from console.keys.counters import read_counters
 from console.keys.usage import Used, show_usage
 from console.stack import Table
 from tests.limits.sandboxes import COST, Sandbox, settlement, settling
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 from tests.tables import make_table, mocked_table
 
 NOON = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())

@@ -35,7 +35,7 @@ from store_response.consumer import StoreResponse
 from store_response.table import CacheTable
 
 from tests.costs_fake import FakeCostsTable
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits.table import AsBoto3, LimitsItems
 from tests.tables import failures
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"

@@ -16,7 +16,7 @@ from settle_limits.consumer import SettleLimits
 from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable
 
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits.table import AsBoto3, LimitsItems
 from tests.tables import Log, failures
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"

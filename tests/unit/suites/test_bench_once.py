@@ -15,7 +15,7 @@ from bench.once.store import MOST_ITEMS, RefusedError, Store
 from bench.once.taker import Taken, limits_of, take_all
 from bench.once.trial import Trial, deliveries
 from bench.units import BEGAN
-from tests.limits_table import LimitsItems, access_to
+from tests.limits.table import LimitsItems, access_to
 
 
 def test_each_event_is_delivered_and_some_twice_together_or_alone() -> None:

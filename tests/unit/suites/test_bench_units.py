@@ -44,7 +44,7 @@ from bench.units import (
     units,
 )
 from tests.limits.machine import PATIENT
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
 COLUMNS = ((25, 1), (25, 5), (25, 25), (1, 1))

@@ -28,7 +28,7 @@ from tests.limits.sandboxes import (
     settling,
     until_refused,
 )
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 
 EXAMPLES = examples(2)
 HALF_AN_HOUR = 45 * 60

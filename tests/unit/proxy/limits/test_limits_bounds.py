@@ -29,7 +29,7 @@ from proxy.limits.reservation import CAREFUL, Prices, share_of
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 
 NOW = 1_900_000_010
 """2030-03-17T17:46:50Z, a Sunday."""

@@ -29,7 +29,7 @@ from settle_limits.settlement import left_lease_of, settlement_of
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.examples import examples
-from tests.limits_table import AsBoto3, LimitsItems, access_to
+from tests.limits.table import AsBoto3, LimitsItems, access_to
 
 MOST_TOKENS = 2_147_483_647
 

@@ -26,7 +26,7 @@ from tests.limits.sandboxes import (
     raced_till_they_die,
     until_refused,
 )
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 
 EXAMPLES = examples(2)
 

@@ -16,7 +16,7 @@ from proxy.request.routing import Candidate
 
 from tests.limits.machine import FAR, PATIENT
 from tests.limits.sandboxes import NOON, Sandbox, body_of, busy
-from tests.limits_table import LimitsItems, access_to
+from tests.limits.table import LimitsItems, access_to
 
 USED = Usage(5, 3, source="reported")
 

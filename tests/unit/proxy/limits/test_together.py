@@ -31,7 +31,7 @@ from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.fakes import envelope_of
 from tests.limits.machine import FAR, LOGGER, PATIENT, PRICES, Crash, Crashing
-from tests.limits_table import AsBoto3, LimitsItems, access_to
+from tests.limits.table import AsBoto3, LimitsItems, access_to
 from tests.tables import failures
 
 NOON = 4_099_118_400

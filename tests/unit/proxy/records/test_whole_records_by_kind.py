@@ -17,7 +17,7 @@ from proxy.records.content_log import ContentLog
 from proxy.records.tracing import Daemon
 
 from tests.caches import FakeTable, StoringBus
-from tests.limits_table import LimitsItems
+from tests.limits.table import LimitsItems
 from tests.timed_relays import (
     BEGIN,
     Answer,
