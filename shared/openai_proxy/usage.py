@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 if TYPE_CHECKING:
-    from openai_proxy.events.types import UsageData
+    from openai_proxy.events.usage_types import UsageData
 
 UsageSource = Literal["reported", "estimated", "missing", "invalid", "none"]
 """Where the figures come from: the server reported them; the proxy estimated them; the server reported nothing

@@ -6,7 +6,8 @@ A contract test holds the names of `Attribute` and of `CachedItem` together.
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
-from openai_proxy.events.types import Encoding, UsageData
+from openai_proxy.events.types import Encoding
+from openai_proxy.events.usage_types import UsageData
 
 Attribute = Literal[
     "cache_key",

@@ -11,6 +11,7 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.events.guard_types import GuardActed
 from openai_proxy.events.stream_types import StreamData
 from openai_proxy.events.throttle_types import AnnouncedData, IncidentReported, ThrottleData, ThrottleForecast
+from openai_proxy.events.usage_types import UsageData
 
 Encoding = Literal["identity", "zlib"]
 
@@ -49,53 +50,6 @@ class ResponseData(TypedDict):
     size: int
     chunks: int
     time_per_output_token: float | None
-
-
-class InputTokens(TypedDict):
-    """Tokens of one class that went in."""
-
-    input_tokens: int
-
-
-class OutputTokens(TypedDict):
-    """Tokens of one class that came out."""
-
-    output_tokens: int
-
-
-class AudioTokens(InputTokens, OutputTokens):
-    """Audio tokens."""
-
-
-class ImageTokens(TypedDict):
-    """Image tokens, where the server told them apart."""
-
-    input_tokens: int | None
-    output_tokens: int | None
-
-
-class CacheCreation(InputTokens):
-    """Input tokens that were written to a prompt cache, and those of them that stay there for an hour."""
-
-    ephemeral_1h_input_tokens: NotRequired[int]
-
-
-class UsageData(TypedDict):
-    """What was used; `openai_proxy.usage.Usage` reads and writes it."""
-
-    input_tokens: int
-    output_tokens: int
-    cache_read: InputTokens
-    cache_creation: CacheCreation
-    reasoning: OutputTokens
-    audio: NotRequired[AudioTokens]
-    image: NotRequired[ImageTokens]
-    duration: NotRequired[float | None]
-    source: Literal["reported", "estimated", "missing", "invalid", "none"]
-    reason: NotRequired[str | None]
-    cost_reported: NotRequired[str | None]
-    service_tier: NotRequired[str | None]
-    units: NotRequired[Mapping[str, int]]
 
 
 class TimingsData(TypedDict):
