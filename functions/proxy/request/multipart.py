@@ -11,7 +11,12 @@ _MOST_DECODINGS = 3
 _MOST_PARTS = 1000
 """An upload has some twenty."""
 LONGEST_NAME = 256
-_BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))[ \t]*(?:;|$)', re.IGNORECASE)
+_BOUNDARY = re.compile(
+    r""";[ \t]*boundary=(?:"([\w'()+,./:=? -]{0,69}[\w'()+,./:=?-])"|([\w'()+,./:=?-]{1,70}))[ \t]*(?:;|$)""",
+    re.IGNORECASE | re.ASCII,
+)
+_SAYS_BOUNDARY = re.compile(r"boundary[ \t*0-9]*=", re.IGNORECASE)
+"""Also a part of one, or one with its own character encoding (RFC 2231), which some readers take instead."""
 _DISPOSITION = re.compile(
     rb'content-disposition: *form-data; *name="([^"\\\r\n]*)"((?:; *filename(?:="[^"\r\n]*"|\*=[^;"\s]+))*)',
     re.IGNORECASE,
@@ -30,17 +35,19 @@ class Part(NamedTuple):
 def parts_of(body: bytes, content_type: str) -> list[Part] | None:
     """Every part of a form; None if any has a form that clients do not use, if there are more, or longer names, than
     any client sends, or if the body is no form at all.
+
+    Some readers take a delimiter behind any line end, or after the end, for one. So it may stand nowhere else.
     """
     boundaries = _BOUNDARY.findall(content_type)
-    if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
+    if len(boundaries) != 1 or len(_SAYS_BOUNDARY.findall(content_type)) != 1:
         return None
-    delimiter = b"--" + "".join(*boundaries).encode(errors="replace")
+    delimiter = b"--" + "".join(*boundaries).encode()
     found: list[Part] = []
     start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     while body.startswith(delimiter, start):
         start += len(delimiter)
         if body.startswith(b"--", start):
-            return found
+            return found if body.count(delimiter) == len(found) + 1 else None
         end = body.find(b"\r\n" + delimiter, start)
         head_end = body.find(b"\r\n\r\n", start, end)
         named = _name_of(body[start:head_end]) if end >= 0 and head_end >= 0 else None
