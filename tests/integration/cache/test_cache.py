@@ -155,7 +155,7 @@ MESSAGE: dict[str, Any] = {
             {"input": "a", "temperature": 0, "store": False},
             {"object": "response", "status": "completed", "id": "r", "output": []},
         ),
-        ("messages", {"temperature": 0, "messages": []}, MESSAGE),
+        ("messages", {"temperature": 0, "messages": [], "model": "claude-named"}, MESSAGE),
         (
             "chat/completions",
             {"temperature": 0, "n": 2},
@@ -169,6 +169,11 @@ def test_every_cacheable_operation_is_kept(path: str, body: dict[str, Any], answ
         for _ in range(2):
             assert json.loads(ask(proxied, body, path=f"/kept/v1/{path}").body) == answer
     assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT"]
+    told = [event for _, event in cached.bus.terminal]
+    for event in told:
+        del event["response"]["time_to_first_chunk"], event["timings"], event["attempts"], event["cache"]
+        del event["cold_start"]
+    assert told[0] == told[1], "what was asked and answered is the same"
 
 
 ANSWERED = json.dumps(ANSWER).encode()

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from openai_proxy.servers.options import IGNORABLE
 from proxy.cache.key import (
     HEADERS_WITHOUT_INFLUENCE,
-    WITHOUT_INFLUENCE,
     Keys,
     SentRequest,
     Sharing,
@@ -79,7 +78,7 @@ def test_any_change_of_one_field_is_another_key(body: dict[str, Any], data: st.D
 
 
 @thorough
-@given(body=BODIES, name=st.sampled_from(sorted(WITHOUT_INFLUENCE)), value=VALUES)
+@given(body=BODIES, name=st.sampled_from(["prompt_cache_key", "prompt_cache_retention"]), value=VALUES)
 def test_what_has_no_influence_does_not_count(body: dict[str, Any], name: str, value: Any) -> None:
     assert key({**body, name: value}) == key(body)
 
