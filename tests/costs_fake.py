@@ -149,3 +149,32 @@ def _updated(item: Item, expression: str, names: Mapping[str, str], values: Mapp
         assert len(total.as_tuple().digits) <= 38
         item[names[name]] = {"N": str(total)}
     return item
+
+
+def failure(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": code}}, "TransactWriteItems")
+
+
+class Unreliable:
+    """A DynamoDB client whose transactions do what the script says, one step a call, and work when it is over.
+
+    A step is an error to raise, "lost" (it is written, but the answer does not arrive), or "ok".
+    """
+
+    def __init__(self, client: Any, *script: Exception | str) -> None:
+        self._client = client
+        self._script = list(script)
+        self.calls = 0
+
+    def transact_write_items(self, **request: Any) -> Any:
+        self.calls += 1
+        step = self._script.pop(0) if self._script else "ok"
+        if isinstance(step, Exception):
+            raise step
+        response = self._client.transact_write_items(**request)
+        if step == "lost":
+            raise failure("InternalServerError")
+        return response
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)

@@ -1,15 +1,16 @@
 """Real servers and small fakes for tests. Servers listen on loopback and speak bytes: nothing is mocked away."""
 
 import contextlib
+import copy
 import json
 import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.incoming import from_envelope, from_sqs_body
@@ -261,3 +262,34 @@ def refused_key() -> dict[str, Any]:
 def no_picture(_draw: object, _salt: str) -> str:
     """In the place of a report's charts, where a test reads its texts and tables."""
     return ""
+
+
+LACKS = object()
+"""A value that `changed` takes for none."""
+
+
+def inside(value: Any) -> list[tuple[Any, Any]]:
+    """The fields or elements of `value`, each with its name or number."""
+    if isinstance(value, dict):
+        return list(cast("dict[Any, Any]", value).items())
+    return list(enumerate(cast("list[Any]", value))) if isinstance(value, list) else []
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every field and element below `value`."""
+    for name, each in inside(value):
+        yield (*above, name)
+        yield from places(each, (*above, name))
+
+
+def changed(envelope: Mapping[str, Any], place: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """A copy with another value there, or without one."""
+    made: Any = copy.deepcopy(envelope)
+    inner = made
+    for name in place[:-1]:
+        inner = inner[name]
+    if value is LACKS:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return made

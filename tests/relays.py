@@ -1,6 +1,8 @@
 """The relay between a recorded client and a scripted upstream server on real sockets, for tests."""
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -31,6 +33,9 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
+from local.lambda_.function_url import FunctionUrl
+from local.lambda_.sandboxes import Launch, SandboxPool
+from local.lambda_.url_event import UrlIdentity
 from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of, refused_key
 from tests.schemas import validator_of
 
@@ -237,3 +242,39 @@ def failing(times: int, status: str, more: str = "") -> Script:
             connection.answer(json.dumps({"usage": USAGE}).encode())
 
     return script
+
+
+@contextmanager
+def function_url(launch: Launch, port: int = 0) -> Generator[str]:
+    """The proxy behind a function URL, in an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def wait(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+
+    pool = SandboxPool(launch, "arn:aws:lambda:us-east-1:000000000000:function:proxy", timeout=120, report=print)
+    url = FunctionUrl(pool.invoke, UrlIdentity("proxy.lambda-url.us-east-1.on.aws"))
+    try:
+        wait(pool.open())
+        yield f"http://127.0.0.1:{wait(url.start('127.0.0.1', port))}"
+    finally:
+        wait(url.close())
+        wait(pool.close())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def scripted_proxy(
+    script: Script, servers: str, allowed: dict[str, str] | None = None
+) -> Generator[tuple[Proxy, ScriptedServer]]:
+    """A proxy and the server behind it. `URL` in `servers` is the server's address."""
+    with ScriptedServer(script) as server:
+        transport = HttpTransport(Timeouts())
+        try:
+            yield Proxy(server.url, allowed or {}, transport, more_servers=servers.replace("URL", server.url)), server
+        finally:
+            transport.close()

@@ -9,12 +9,15 @@ from moto import mock_aws
 
 
 def make_table(client: Any, name: str, *keys: str) -> None:
-    """Make an empty table. Its `keys` are texts: the hash key, and the range key if it has one."""
+    """Make an empty table. Its `keys` are the hash key, and the range key if there is one: texts, `name:N` a number."""
+    types = {name: type_ or "S" for name, _, type_ in (key.partition(":") for key in keys)}
     client.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
-        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)],
+        AttributeDefinitions=[{"AttributeName": each, "AttributeType": type_} for each, type_ in types.items()],
+        KeySchema=[
+            {"AttributeName": each, "KeyType": kind} for each, kind in zip(types, ("HASH", "RANGE"), strict=False)
+        ],
     )
 
 

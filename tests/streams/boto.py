@@ -5,24 +5,15 @@ from typing import Any
 
 import boto3
 
+from tests.tables import make_table
+
 
 class Boto:
     """As much of `Aws` as streams use, over boto3."""
 
     def __init__(self) -> None:
         self.client: Any = boto3.client("dynamodb", region_name="eu-central-1")  # pyright: ignore[reportUnknownMemberType]
-        self.client.create_table(
-            TableName="streams",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": "stream_id", "AttributeType": "S"},
-                {"AttributeName": "event", "AttributeType": "N"},
-            ],
-            KeySchema=[
-                {"AttributeName": "stream_id", "KeyType": "HASH"},
-                {"AttributeName": "event", "KeyType": "RANGE"},
-            ],
-        )
+        make_table(self.client, "streams", "stream_id", "event:N")
 
     def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
         return self.client.get_item(**arguments).get("Item") or {}

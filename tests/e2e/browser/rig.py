@@ -3,21 +3,18 @@
 Its servers do what a test tells them, to the byte; the authorizer knows one key.
 """
 
-import asyncio
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.lambda_.function_url import FunctionUrl
-from local.lambda_.sandboxes import Launch, SandboxPool
-from local.lambda_.url_event import UrlIdentity
+from local.lambda_.sandboxes import Launch
 from tests.fakes import Connection, Received, ScriptedServer, refused_key
+from tests.relays import function_url
 
 ROOT = Path(__file__).parents[3]
 KEY = "opx-a-key-that-the-authorizer-knows"
@@ -155,28 +152,5 @@ def running(folder: Path, house: House, port: int = 0) -> Generator[Rig]:
             "SERVERS_FILE": str(servers),
         }
         launch = Launch((ROOT / "functions/proxy/bootstrap", sys.executable), environment, folder, log)
-        with _function_url(launch, port) as url:
+        with function_url(launch, port) as url:
             yield Rig(url, house)
-
-
-@contextmanager
-def _function_url(launch: Launch, port: int) -> Generator[str]:
-    """The function URL, in an event loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def wait(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
-
-    pool = SandboxPool(launch, "arn:aws:lambda:us-east-1:000000000000:function:proxy", timeout=120, report=print)
-    url = FunctionUrl(pool.invoke, UrlIdentity("browser.lambda-url.us-east-1.on.aws"))
-    try:
-        wait(pool.open())
-        yield f"http://127.0.0.1:{wait(url.start('127.0.0.1', port))}"
-    finally:
-        wait(url.close())
-        wait(pool.close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

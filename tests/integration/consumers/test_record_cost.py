@@ -26,7 +26,7 @@ from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_price_book
 from record_cost.consumer import RecordCost
 
-from tests.costs_fake import FakeCostsTable, cancelled
+from tests.costs_fake import FakeCostsTable, Unreliable, cancelled, failure
 from tests.tables import failures, make_table
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
@@ -231,28 +231,6 @@ def test_a_batch_larger_than_one_transaction():
     assert_rollups_are_the_sums_of_the_entries(client)
 
 
-class Unreliable:
-    """A DynamoDB client whose transactions do what the script says, one step a call, and work when it is over.
-
-    A step is an error to raise, "lost" (it is written, but the answer does not arrive), or "ok".
-    """
-
-    def __init__(self, client: Any, *script: Exception | str) -> None:
-        self._client = client
-        self._script = list(script)
-        self.calls = 0
-
-    def transact_write_items(self, **request: Any) -> Any:
-        self.calls += 1
-        step = self._script.pop(0) if self._script else "ok"
-        if isinstance(step, Exception):
-            raise step
-        response = self._client.transact_write_items(**request)
-        if step == "lost":
-            raise failure("InternalServerError")
-        return response
-
-
 class AlwaysInConflict(Unreliable):
     def transact_write_items(self, **request: Any) -> Any:
         self.calls += 1
@@ -277,10 +255,6 @@ class RefusesModel(Unreliable):
                 else failure("ValidationException")
             )
         return super().transact_write_items(**request)
-
-
-def failure(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": code}}, "TransactWriteItems")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """record_cost and record_metrics refuse the same events: none is in the ledger and not in the metrics."""
 
-import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +20,7 @@ from record_metrics.markers import Claimed, Run
 
 from tests.costs_fake import FakeCostsTable
 from tests.examples import examples
+from tests.fakes import LACKS, changed, places
 from tests.tables import Log, failures
 
 SAMPLES = {
@@ -30,7 +30,6 @@ SAMPLES = {
 BOOKED = {name: each for name, each in SAMPLES.items() if not name.startswith("InferenceThrottled")}
 NOW = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 PRICES = load_price_book()
-LACKS = object()
 ODD: list[Any] = [
     *(LACKS, None, True, "", "text", "\ud800", -1, 0, 7, 2.5, 10**13, 10**400, float("nan"), float("inf"), [], {}),
     *(["a"], [None], [1], [{}], {"a": 1}, {"a": "b"}, {"names": ["a"]}),
@@ -64,33 +63,6 @@ def refusals(envelope: Mapping[str, Any], now: float = NOW) -> list[bool]:
     )
     batch = {"Records": [{"messageId": "m", "body": json.dumps(envelope)}]}
     return [failures(consumer(batch)) == ["m"] for consumer in consumers]
-
-
-def inside(value: Any) -> list[tuple[Any, Any]]:
-    """The fields or elements of `value`, each with its name or number."""
-    if isinstance(value, dict):
-        return list(cast("dict[Any, Any]", value).items())
-    return list(enumerate(cast("list[Any]", value))) if isinstance(value, list) else []
-
-
-def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every field and element below `value`."""
-    for name, each in inside(value):
-        yield (*above, name)
-        yield from places(each, (*above, name))
-
-
-def changed(envelope: Mapping[str, Any], place: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    """A copy with another value there, or without one."""
-    made: Any = copy.deepcopy(envelope)
-    inner = made
-    for name in place[:-1]:
-        inner = inner[name]
-    if value is LACKS:
-        del inner[place[-1]]
-    else:
-        inner[place[-1]] = value
-    return made
 
 
 @pytest.mark.parametrize("name", SAMPLES)

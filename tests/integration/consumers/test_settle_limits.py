@@ -31,6 +31,7 @@ from settle_limits.price_hints import PriceHints
 from settle_limits.settlement import PriceHint, settlement_of
 from settle_limits.table import LimitsTable
 
+from tests.costs_fake import Unreliable, cancelled, failure
 from tests.fakes import envelope_of
 from tests.limits.table import AsBoto3, LimitsItems
 from tests.tables import failures, mocked_table
@@ -367,43 +368,6 @@ def test_many_of_one_key_are_settled_in_few_transactions(moto: World):
 
 
 # ------------------------------------------------------------------------------------------------- others are faster
-
-
-class Unreliable:
-    """A DynamoDB client whose transactions do what the script says, one step a call, and work when it is over.
-
-    A step is an error to raise, "lost" (it is written, but the answer does not arrive), or "ok".
-    """
-
-    def __init__(self, client: Any, *script: Exception | str) -> None:
-        self._client = client
-        self._script = list(script)
-        self.calls = 0
-
-    def transact_write_items(self, **request: Any) -> Any:
-        self.calls += 1
-        step = self._script.pop(0) if self._script else "ok"
-        if isinstance(step, Exception):
-            raise step
-        response = self._client.transact_write_items(**request)
-        if step == "lost":
-            raise failure("InternalServerError")
-        return response
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-
-def failure(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": code}}, "TransactWriteItems")
-
-
-def cancelled(*codes: str) -> ClientError:
-    response: Any = {
-        "Error": {"Code": "TransactionCanceledException", "Message": "cancelled"},
-        "CancellationReasons": [{"Code": code} for code in codes],
-    }
-    return ClientError(response, "TransactWriteItems")
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from proxy.http.transport import HttpTransport, Timeouts
 
-from tests.fakes import Connection, Received, Script, ScriptedServer
-from tests.relays import CONTENT, DONE, USAGE, Proxy, error_of, streaming
+from tests.fakes import Connection, Received, Script
+from tests.relays import CONTENT, DONE, USAGE, error_of, scripted_proxy, streaming
 
 CHAT = "/pooled/v1/chat/completions"
 ANSWER = json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": USAGE}).encode()
@@ -19,16 +16,6 @@ a: {url: 'URL/a', token: token-a, model: model-a, retries: 0, aliases: {small: a
 b: {url: 'URL/b', token: token-b, model: model-b, retries: 0, aliases: {small: b-small}, breaker: {failures: 1}}
 pooled: {pool: {a: 1, b: 1}, fallbacks: [up]}
 """
-
-
-@contextmanager
-def pooled(script: Script, allowed: dict[str, str] | None = None) -> Generator[tuple[Proxy, ScriptedServer]]:
-    with ScriptedServer(script) as server:
-        transport = HttpTransport(Timeouts())
-        try:
-            yield Proxy(server.url, allowed or {}, transport, more_servers=SERVERS.replace("URL", server.url)), server
-        finally:
-            transport.close()
 
 
 def down(*members: str) -> Script:
@@ -42,7 +29,7 @@ def down(*members: str) -> Script:
 
 
 def test_calls_are_spread_with_each_members_own_token_and_model() -> None:
-    with pooled(down(), {"servers": "pooled"}) as (relay, server):
+    with scripted_proxy(down(), SERVERS, {"servers": "pooled"}) as (relay, server):
         told = [relay.call({"model": "small"}, path=CHAT).headers["x-served-by"] for _ in range(40)]
         sent = {
             (each.target, each.headers["authorization"], json.loads(each.body)["model"]) for each in server.received
@@ -56,11 +43,11 @@ def test_calls_are_spread_with_each_members_own_token_and_model() -> None:
 
 
 def test_a_conversation_stays_until_its_member_fails_and_then_that_is_passed_over() -> None:
-    with pooled(down()) as (relay, _):
+    with scripted_proxy(down(), SERVERS) as (relay, _):
         told = [relay.call({"user": "ann"}, path=CHAT).headers["x-served-by"] for _ in range(5)]
     assert len(set(told)) == 1
     first, second = told[0], "b" if told[0] == "a" else "a"
-    with pooled(down(first)) as (relay, server):
+    with scripted_proxy(down(first), SERVERS) as (relay, server):
         answers = [relay.call({"user": "ann"}, path=CHAT) for _ in range(3)]
         assert [each.target.split("/")[1] for each in server.received] == [first, second, second, second]
     assert [each.headers["x-served-by"] for each in answers] == [second] * 3
@@ -70,21 +57,21 @@ def test_a_conversation_stays_until_its_member_fails_and_then_that_is_passed_ove
 
 
 def test_the_pools_fallback_answers_when_no_member_can() -> None:
-    with pooled(down("a", "b")) as (relay, _):
+    with scripted_proxy(down("a", "b"), SERVERS) as (relay, _):
         for _ in range(2):
             answer = relay.call({"model": "pooled/small"}, path="/v1/chat/completions")
             assert (answer.status, answer.headers["x-served-model"]) == (200, "default-model")
 
 
 def test_a_stream_passes_unchanged() -> None:
-    with pooled(streaming(*CONTENT, DONE)) as (relay, _):
+    with scripted_proxy(streaming(*CONTENT, DONE), SERVERS) as (relay, _):
         answer = relay.call({"stream": True, "prompt_cache_key": "7"}, path=CHAT)
     assert answer.body == b"".join([*CONTENT, DONE])
     assert relay.event[0] == "InferenceCompleted"
 
 
 def test_what_is_not_for_a_pool_is_refused_before_anybody_is_asked() -> None:
-    with pooled(down()) as (relay, server):
+    with scripted_proxy(down(), SERVERS) as (relay, server):
         answer = relay.call(path="/pooled/v1/files", method="GET")
     assert (answer.status, error_of(answer)["code"], server.received) == (400, "not_for_a_pool", [])
     assert relay.event[1]["error"]["type"] == "not_for_a_pool"
@@ -106,7 +93,7 @@ def listing(connection: Connection, request: Received) -> None:
 def test_the_models_of_a_pool_are_those_that_every_member_has_something_for(
     allowed: dict[str, str], names: list[str]
 ) -> None:
-    with pooled(listing, allowed) as (relay, _):
+    with scripted_proxy(listing, SERVERS, allowed) as (relay, _):
         everywhere = json.loads(relay.call(path="/v1/models", method="GET").body)["data"]
         its_own = json.loads(relay.call(path="/pooled/v1/models", method="GET").body)["data"]
         assert [model["id"] for model in everywhere] == [f"pooled/{name}" for name in names]
@@ -119,7 +106,7 @@ def test_the_models_of_a_pool_are_those_that_every_member_has_something_for(
 
 
 def test_the_models_of_a_pool_that_a_key_may_not_use_are_not_told() -> None:
-    with pooled(listing, {"servers": "a,b"}) as (relay, server):
+    with scripted_proxy(listing, SERVERS, {"servers": "a,b"}) as (relay, server):
         answer = relay.call(path="/pooled/v1/models", method="GET")
         assert (answer.status, error_of(answer)["code"], server.received) == (403, "server_not_allowed", [])
         assert relay.call({}, path=CHAT).status == 403

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -13,13 +12,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.http.transport import HttpTransport, Timeouts
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.fakes import Connection, Received, Script, ScriptedServer
-from tests.relays import CONTENT, DONE, ROLE, TOKEN, USAGE, USAGE_CHUNK, Proxy, error_of, streaming
+from tests.relays import CONTENT, DONE, ROLE, TOKEN, USAGE, USAGE_CHUNK, Proxy, error_of, scripted_proxy, streaming
 
 ANSWER = json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": USAGE}).encode()
 SERVERS = """
@@ -29,16 +27,6 @@ azure: {url: 'URL/openai/deployments/gpt', auth: {header: api-key}, token: azure
 router: {url: 'URL/v1', token: router-token, model: m, retries: 0, headers: {HTTP-Referer: 'https://app.example',
   accept: application/json, idempotency-key: fixed}}
 """
-
-
-@contextmanager
-def proxy(script: Script, allowed: dict[str, str] | None = None) -> Generator[tuple[Proxy, ScriptedServer]]:
-    with ScriptedServer(script) as server:
-        transport = HttpTransport(Timeouts())
-        try:
-            yield Proxy(server.url, allowed or {}, transport, more_servers=SERVERS.replace("URL", server.url)), server
-        finally:
-            transport.close()
 
 
 def signature_of(request: Received, region: str = "eu-west-1", service: str = "bedrock") -> str:
@@ -74,7 +62,7 @@ def answering(connection: Connection, _: Received) -> None:
 
 
 def test_a_stream_of_a_server_that_verifies_signatures() -> None:
-    with proxy(verifying(streaming(*CONTENT, USAGE_CHUNK, DONE))) as (relay, server):
+    with scripted_proxy(verifying(streaming(*CONTENT, USAGE_CHUNK, DONE)), SERVERS) as (relay, server):
         response = relay.call({"stream": True, "messages": []}, path="/bedrock/v1/chat/completions")
     assert (response.status, response.body[-len(DONE) :]) == (200, DONE)
     [request] = server.received
@@ -105,7 +93,7 @@ def test_whatever_a_client_asks_is_signed_as_aws_would(
 
 @pytest.fixture(scope="module")
 def signer() -> Generator[tuple[Proxy, ScriptedServer]]:
-    with proxy(verifying(answering)) as pair:
+    with scripted_proxy(verifying(answering), SERVERS) as pair:
         yield pair
 
 
@@ -114,7 +102,7 @@ def test_the_roles_session_is_kept_out_of_what_a_server_says() -> None:
         said = {"message": f"Canonical string: {request.headers['x-amz-security-token']}"}
         connection.answer(json.dumps(said).encode(), "403 Forbidden")
 
-    with proxy(refusing) as (relay, _):
+    with scripted_proxy(refusing, SERVERS) as (relay, _):
         response = relay.call({"messages": []}, path="/bedrock/v1/chat/completions")
     assert response.status == 403
     assert str(ROLE.session_token) not in response.body.decode() + json.dumps(relay.bus.details)
@@ -123,7 +111,7 @@ def test_the_roles_session_is_kept_out_of_what_a_server_says() -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"BEDROCK_ENABLED": "false"}], ids=["unset", "false"])
 def test_bedrock_is_not_called_where_the_stack_does_not_say_so(environment: dict[str, str]) -> None:
-    with proxy(answering) as (relay, server):
+    with scripted_proxy(answering, SERVERS) as (relay, server):
         tokens = ProviderTokens(cast("Any", relay.bus), environment, None)
         relay.use(servers=Attempts(relay.transport, tokens, Breakers()))
         response = relay.call({"messages": []}, path="/bedrock/v1/chat/completions")
@@ -145,7 +133,7 @@ def wants_a_version(connection: Connection, request: Received) -> None:
 
 @pytest.mark.parametrize("query", ["", "api-version=1", "api%2Dversion=1&a=b", "a=b"])
 def test_a_servers_own_parameters_go_before_a_clients(query: str) -> None:
-    with proxy(wants_a_version) as (relay, server):
+    with scripted_proxy(wants_a_version, SERVERS) as (relay, server):
         response = relay.call({"stream": True, "messages": []}, path="/azure/v1/chat/completions", query=query)
     assert response.status == 200
     assert relay.event[0] == "InferenceCompleted"
@@ -154,7 +142,7 @@ def test_a_servers_own_parameters_go_before_a_clients(query: str) -> None:
 
 
 def test_headers_of_the_file_go_before_a_clients_and_none_hides_the_token() -> None:
-    with proxy(answering) as (relay, server):
+    with scripted_proxy(answering, SERVERS) as (relay, server):
         sent = {"accept": "text/event-stream", "idempotency-key": "mine", "http-referer": "https://other.example"}
         assert relay.call({"messages": []}, path="/router/v1/chat/completions", headers=sent).status == 200
     headers = server.received[0].headers
@@ -166,7 +154,7 @@ def test_lists_of_models_are_asked_for_with_each_servers_sign_in() -> None:
     def listing(connection: Connection, request: Received) -> None:
         connection.answer(b'{"object": "list", "data": [{"id": "a-model", "object": "model"}]}')
 
-    with proxy(verifying(listing), {"servers": "bedrock,azure,router"}) as (relay, server):
+    with scripted_proxy(verifying(listing), SERVERS, {"servers": "bedrock,azure,router"}) as (relay, server):
         response = relay.call(path="/v1/models", method="GET")
     listed = [model["id"] for model in json.loads(response.body)["data"]]
     assert "bedrock/a-model" in listed

@@ -4,13 +4,11 @@ The proxy's own process, started by its bootstrap, between a function URL and a 
 fault server behind it; Lambda's Invoke and EventBridge's PutEvents answered here.
 """
 
-import asyncio
 import json
 import os
 import sys
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,9 @@ from conformance.cases import CASES, GROUPS
 from conformance.runner import Deployment, as_table
 from conformance.server import FaultServer
 from conformance.servers_file import entries
-from local.lambda_.function_url import FunctionUrl
-from local.lambda_.sandboxes import Launch, SandboxPool
-from local.lambda_.url_event import UrlIdentity
+from local.lambda_.sandboxes import Launch
 from tests.fakes import Connection, Received, ScriptedServer, envelope_of, refused_key
+from tests.relays import function_url
 from tests.schemas import validator_of
 
 ROOT = Path(__file__).parents[3]
@@ -87,29 +84,6 @@ class Aws:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-@contextmanager
-def function_url(launch: Launch) -> Generator[str]:
-    """The proxy behind a function URL, in an event loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def wait(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
-
-    pool = SandboxPool(launch, "arn:aws:lambda:us-east-1:000000000000:function:proxy", timeout=120, report=print)
-    url = FunctionUrl(pool.invoke, UrlIdentity("conformance.lambda-url.us-east-1.on.aws"))
-    try:
-        wait(pool.open())
-        yield f"http://127.0.0.1:{wait(url.start('127.0.0.1', 0))}"
-    finally:
-        wait(url.close())
-        wait(pool.close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -63,18 +63,7 @@ class Account:
             ],
         )
         make_table(self.dynamodb, "costs", "pk", "sk")
-        self.dynamodb.create_table(
-            TableName="streams",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": "stream_id", "AttributeType": "S"},
-                {"AttributeName": "event", "AttributeType": "N"},
-            ],
-            KeySchema=[
-                {"AttributeName": "stream_id", "KeyType": "HASH"},
-                {"AttributeName": "event", "KeyType": "RANGE"},
-            ],
-        )
+        make_table(self.dynamodb, "streams", "stream_id", "event:N")
         self.s3.create_bucket(Bucket=BUCKET)
 
     def put_stream(self, client: str, pieces: int, status: str = "completed") -> str:

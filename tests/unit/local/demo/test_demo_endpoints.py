@@ -6,17 +6,14 @@ import base64
 import io
 import json
 import wave
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from starlette.testclient import TestClient
 
 from local.demo.audio import heard, tone
 from local.demo.images import png
 from local.demo.kept.files import MOST_FILES
-from local.demo.server import DemoServer
 from tests.sdks import openai
 
 SAID = "This is the demo server, not a model: it repeats what you send. "
@@ -39,19 +36,6 @@ OLD = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class Trip(BaseModel):
     city: str
     stops: list[int]
-
-
-@pytest.fixture
-def sdk() -> Iterator[openai.OpenAI]:
-    # In a `with` all requests share one event loop, as they do in a server: batches run between them.
-    with TestClient(DemoServer("secret", delay=0.0).app()) as transport:
-        yield openai.OpenAI(
-            api_key="secret",
-            base_url="http://testserver/v1",
-            http_client=transport,
-            max_retries=0,
-            _strict_response_validation=True,
-        )
 
 
 def ask(sdk: openai.OpenAI, **options: Any) -> Any:

@@ -3,8 +3,8 @@
 import contextlib
 import copy
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from proxy.errors import ClientError
 from proxy.request.parse import InferenceRequest, parse
 
 from tests.examples import examples
+from tests.fakes import LACKS, changed, places
 from tests.timed_relays import World, WorldClient, document, rest_event, timed_proxy, url_event
 
 KEY = {"client_id": "team-a"}
@@ -23,7 +24,6 @@ EVENTS: Mapping[str, dict[str, Any]] = {
     | {"multiValueHeaders": {"a": ["b", "c"]}, "multiValueQueryStringParameters": {"a": ["1", "2"]}}
     | {"pathParameters": {"proxy": "main/v1/chat/completions"}},
 }
-LACKS = object()
 ODD: list[Any] = [
     *(LACKS, None, True, False, 0, -1, 7.5, "", "text", "\ud800", "\x00", "é", [], [None], ["a", 1], {}, {"a": None}),
     *({"a": ["b", None, {}]}, {"client_id": 7}, {"Authorization": None}, "a" * 9000),
@@ -49,24 +49,6 @@ def served(event: Any) -> WorldClient:
     world = World({"main": [document(b'{"choices": [{"message": {}}]}')] * 3})
     with timed_proxy(world, KEY) as proxy:
         return proxy.call(event)
-
-
-def places(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, each in cast("Any", value.items() if isinstance(value, dict) else ()):
-        yield (*above, name)
-        yield from places(each, (*above, name))
-
-
-def changed(event: Mapping[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
-    made: Any = copy.deepcopy(event)
-    inner = made
-    for name in place[:-1]:
-        inner = inner[name]
-    if value is LACKS:
-        del inner[place[-1]]
-    else:
-        inner[place[-1]] = value
-    return made
 
 
 @pytest.mark.parametrize("door", EVENTS)

@@ -10,6 +10,7 @@ from tests.sdks import openai
 @pytest.fixture
 def sdk() -> Iterator[openai.OpenAI]:
     """The OpenAI SDK, which holds each answer of a demo server to its types."""
+    # In a `with` all requests share one event loop, as they do in a server: batches run between them.
     with TestClient(DemoServer("secret", delay=0.0).app()) as transport:
         yield openai.OpenAI(
             api_key="secret",
