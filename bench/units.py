@@ -20,11 +20,8 @@ from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.ledger.table import in_transactions
 from openai_proxy.ledger.transactions import build_transaction
-from openai_proxy.metric_data import Dimensions, ModelNames
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
-from record_cost.measurements import measurements_of as record_cost_of
 from record_metrics.markers import Run, claim_of
-from record_metrics.measurements import measurements_of as record_metrics_of
 
 if TYPE_CHECKING:
     from openai_proxy.events.types import InferenceEvent
@@ -134,19 +131,6 @@ def faster(megabytes: int, than: int) -> tuple[float, float]:
     """How many times as many events record_cost books at one size as at another: at the least and the most CPU."""
     least, most = (batch_seconds(cpu, than) / batch_seconds(cpu, megabytes) for cpu in CPU_SECONDS)
     return least, most
-
-
-def metrics_of(servers: int, models: int) -> int:
-    """How many metrics (names with dimensions) streamed chats make, with so many servers and models of each."""
-    found: set[tuple[str, Dimensions]] = set()
-    book, names = load_price_book(), ModelNames()
-    for server in range(servers):
-        for model in range(models):
-            asked = event(0, model)
-            asked.data["server"]["name"] = f"server-{server}"
-            measured = [*record_metrics_of(asked, names), *record_cost_of(asked, entry_of(asked, book), names)]
-            found |= {(each.name, each.dimensions) for each in measured}
-    return len(found)
 
 
 def marker_units(batch: int) -> float:

@@ -46,7 +46,7 @@ class View(Protocol):
         ...
 
 
-_INTERVAL = 2
+INTERVAL = 2
 """Seconds between two looks, unless it is said otherwise."""
 
 
@@ -94,7 +94,7 @@ def add_top(top: argparse.ArgumentParser) -> None:
         metavar="DIMENSION",
         help=f"one row for each {', '.join(DIMENSIONS)}; several as in client,model; default: all three",
     )
-    top.add_argument("--interval", type=whole(1, 3600), metavar="SECONDS", help=f"between looks; default: {_INTERVAL}")
+    top.add_argument("--interval", type=whole(1, 3600), metavar="SECONDS", help=f"between looks; default: {INTERVAL}")
     top.add_argument("--once", action="store_true", help="look once, and end")
     add_table_options(top, "CostsTable")
     top.set_defaults(run=_top)
@@ -109,7 +109,7 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
 def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.once and options.interval is not None:
         raise ConsoleError("--interval is between looks, and --once looks once. Remedy: leave one of them out.")
-    window, interval = 60 * options.minutes, int(options.interval or _INTERVAL)
+    window, interval = 60 * options.minutes, int(options.interval or INTERVAL)
     table = chosen_table("CostsTable", options, environ)
     throttles = RecentThrottles(lambda: cloudwatch_client(environ), window, table, namespace_of(environ))
     watch = Watch(RecentInferences(table, window), throttles, window)

@@ -41,7 +41,7 @@ MOST_SERVERS = 25
 
 Key = tuple[str, str]
 
-_PAGE = 50
+PAGE = 50
 _OF_SHARD = 10
 
 
@@ -94,7 +94,7 @@ class RecentInferences:
         values = {":oldest": oldest}
         # Consistent: what a rollup counts is there, and would not be looked for again.
         more = {"ScanIndexForward": False, "ConsistentRead": True}
-        most = min(self._most, max(_PAGE, 2 * new))
+        most = min(self._most, max(PAGE, 2 * new))
 
         def read(pk: str, page: int | None) -> Iterator[dict[str, Any]]:
             limit = {"Limit": max(_OF_SHARD, most // SHARDS) if page else most}

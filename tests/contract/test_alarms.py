@@ -130,6 +130,11 @@ def test_the_readme_says_what_alarms_and_queues_cost_while_nobody_asks() -> None
     with_them = f"{words[more]} with guards, ${polls_with_guards:.2f}"
     assert f"the polling of {words[queues]} queues (up to ${polls:.2f}; {with_them})" in readme
     assert f"up to ${polls:.2f} a month, with guards ${polls_with_guards:.2f}" in scale
+    assert f"${usd:.2f} together" in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    secret = 0.4
+    assert secret <= 1 <= secret + polls
+    idle = f"idle, by its parts | about $1 to ${secret + polls + usd:.0f} a month"
+    assert idle in (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
 
 
 def test_every_alarm_links_to_where_the_runbooks_are() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from record_metrics.measurements import measurements_of
 from record_throttles.busiest import MOST_NAMES
 from record_throttles.consumer import FORECASTS, METRIC
 
+from bench.units import event as ordinary_chat
 from console.costs.reconcile_command import DRIFT
 from tests.contract.template_stack import ROOT, deployed
 
@@ -189,6 +191,33 @@ def test_the_page_knows_how_many_there_are(row: str, has_server: bool, has_model
             number += VALUES[more[0]] if more else 1
 
     assert f"| for {row} | {number}" in PAGE
+
+
+def test_the_page_knows_how_many_an_ordinary_chat_makes_and_what_they_cost():
+    """Of a first chat, whose sandbox has just begun, and whose events are published. A metric is $0.30 a month."""
+    chat, prices = ordinary_chat(0), load_price_book()
+    chat = chat._replace(data={**chat.data, "cold_start": True})
+    made = {(each.name, each.dimensions) for each in measurements_of(chat)}
+    made |= {
+        (each.name, each.dimensions) for each in cost_measurements_of(chat, entry_of(chat, prices), ModelNames())
+    } | {("EventsPublished", ())}
+    of = Counter("Model" if "Model" in dict(each) else "Server" if "Server" in dict(each) else "" for _, each in made)
+    most: list[int] = []
+    for row, kind in (("the deployment", ""), ("each server", "Server"), ("each model of a server", "Model")):
+        [(number, usual)] = re.findall(rf"^\| for {row} \| (\d+)[^|]* \| (\d+) \|$", PAGE, re.MULTILINE)
+        most.append(int(number))
+        assert int(usual) == of[kind], row
+
+    def cost(metrics: int) -> str:
+        return f"{0.3 * metrics:.2f}"
+
+    two_models, everything = of[""] + of["Server"] + 2 * of["Model"], most[0] + 3 * (most[1] + 5) + 8 * most[2]
+    assert f"one server and two models in every hour of a month: {two_models} metrics, ${cost(two_models)}." in PAGE
+    assert f"server: {everything} metrics, ${cost(everything)}; in office hours" in PAGE
+    one, many = of.total(), of[""] + 5 * of["Server"] + 25 * of["Model"]
+    scale = " ".join((ROOT / "docs" / "scale.md").read_text(encoding="utf-8").split())
+    assert f": {one} of completed chats with one server and one model, ${cost(one)}; {many} with five" in scale
+    assert f"servers of five models each, ${cost(many)}." in scale
 
 
 def test_the_screen_of_the_page_is_the_one_that_is_tested():

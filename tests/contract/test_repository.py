@@ -18,6 +18,7 @@ SECRETS = re.compile(r"sk-(?:proj|live|ant)-[\w-]{20,}|AKIA[0-9A-Z]{16}|r8_[A-Za
 
 MODULE_LINES = 300
 FOLDER_MODULES = 15
+LONGEST_ROW = 400
 ENVIRONMENT_READERS = ("handler.py", "proxy/runtime.py")
 TARGETS = {"help", "run", "test", "test-fast", "check", "bench", "build", "deploy", "clean"}
 
@@ -137,6 +138,29 @@ def test_links_between_documents_lead_somewhere() -> None:
         and not (ROOT / name).parent.joinpath(target).exists()
     ]
     assert broken == []
+
+
+def test_an_advisory_is_cited_at_its_own_address() -> None:
+    addresses = {"CVE": "https://nvd.nist.gov/vuln/detail/", "GHSA": "https://github.com/advisories/"}
+    cited = [
+        (name, where)
+        for page in [*ROOT.glob("docs/**/*.md"), ROOT / "SECURITY.md"]
+        for name, where in re.findall(r"\[((?:CVE|GHSA)-[\w-]+)\]\(([^)]*)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(cited) > 5
+    assert [where for name, where in cited if where != addresses[name.partition("-")[0]] + name] == []
+
+
+def test_a_row_of_a_table_is_short_enough_to_be_read() -> None:
+    """What needs more is a section of its own. Decisions are kept as they were written."""
+    long = {
+        f"{page.relative_to(ROOT)}: {row[:60]}": len(row)
+        for page in ROOT.glob("docs/**/*.md")
+        if page.parent.name != "adr"
+        for row in page.read_text(encoding="utf-8").splitlines()
+        if row.startswith("|") and len(row) > LONGEST_ROW
+    }
+    assert long == {}
 
 
 def test_documents_name_modules_that_are_there() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.throttles.weather import Left, Weather
 
-from console.top.command import Watch, run_live, toggled
+from bench.bill import READ_USD
+from bench.units import units
+from console.report.figures import SOURCES
+from console.top.command import INTERVAL, Watch, run_live, toggled
 from console.top.figures import (
     BUCKETS,
     DIMENSIONS,
@@ -24,6 +28,7 @@ from console.top.figures import (
     figures_of,
     inference_of,
 )
+from console.top.reading import PAGE, THROTTLES_EVERY
 from console.top.screen import KEYS, screen
 
 NOW = 1_795_000_000.0
@@ -346,3 +351,13 @@ def test_what_nobody_knows_the_price_of_is_never_free(
     assert cell in lines[-1].split()
     assert lines[2].endswith(head)
     assert as_document(seen)["cost"] == as_document(seen)["rows"][0]["cost"] == document
+
+
+def test_the_page_says_what_an_hour_of_it_costs() -> None:
+    """Of 50 rollups of half a KB, ten busy clients and three servers; DynamoDB bills 4 KB of a consistent read."""
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    entries = -(-PAGE * units(1, 1).entry_bytes // 4096)
+    reads = 3600 / INTERVAL * (50 * 512 / 4096 / 2 + 10 * entries) * READ_USD
+    metrics = 3600 / THROTTLES_EVERY * (len(SOURCES) + 3 + 10) * 0.01 / 1000
+    said = f"${reads + metrics:.2f} an hour: ${reads:.2f} for reads of DynamoDB"
+    assert f"{said} ($0.125 for a million units), and ${metrics:.2f} for CloudWatch ($0.01 for 1,000 metrics)" in page

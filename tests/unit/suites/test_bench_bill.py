@@ -23,6 +23,7 @@ from bench.bill import (
     WRITE_USD,
     Line,
     consumer_seconds,
+    lake_bytes,
     lines,
     queue_calls,
     usd,
@@ -166,3 +167,21 @@ def test_what_a_stream_costs_that_runs_for_an_hour() -> None:
     month = 10_000 * STREAM_SECONDS * 720
     on_demand, on_instances = month * round(of_256, 4), month * round(of_huge / huge, 4)
     assert f"${on_demand:,.0f} of a month of 30 days, and ${on_instances:,.0f} on full `m7g.4xlarge`" in SCALE
+
+
+def test_what_the_lake_costs() -> None:
+    """docs/analytics.md, of the same lines; amounts are GB for a million entries."""
+    page = (ROOT / "docs" / "analytics.md").read_text(encoding="utf-8")
+    costs = page.partition("## What it costs")[2].partition("## ")[0]
+    written, prices = units(BATCH, MODELS), (0.029, 0.018)
+    assert sum(prices) * 1e-3 == pytest.approx(lines(BATCH, load_price_book())["lake"][1])
+    plain, (together, alone) = written.lake_bytes / 1000, (lake_bytes(written, batch) / 1000 for batch in (BATCH, 1))
+    assert f"For a million entries of about {plain:.1f} KB" in costs
+    ingested, converted = together * prices[0], plain * prices[1]
+    assert f"into one record: {together:.1f} GB instead of {alone:.1f} | {ingested:.2f} |" in costs
+    assert f"{prices[1]} for each GB | {converted:.2f} |" in costs
+    assert f"without batches: {alone * prices[0]:.2f} for a million" in costs
+    [kept] = re.findall(r"In the lake an entry takes about (\d+) bytes", SCALE)
+    assert f"{kept} MB of Parquet, 0.023 for a GB and month | {int(kept) / 1000 * 0.023:.3f} a month" in costs
+    assert f"96 a day. S3 bills 0.005 for a thousand: {96 * 30 * 0.005 / 1000:.3f} a month" in costs
+    assert f"5 for each TB read, at least 10 MB a query | {5 * 10 / 1e6:.5f} a query" in costs

@@ -39,7 +39,6 @@ from bench.units import (
     faster,
     lambda_log_bytes,
     marker_units,
-    metrics_of,
     size_of,
     units,
 )
@@ -121,13 +120,6 @@ def test_as_many_consumers_at_a_time_as_write_what_a_new_table_takes_at_once(mea
     assert AT_ONCE - 1 < events / (at_most / AT_ONCE) <= AT_ONCE
 
 
-@pytest.mark.parametrize("each", [1, 5])
-def test_what_the_metrics_themselves_cost(each: int) -> None:
-    metrics = metrics_of(each, each)
-    assert re.search(rf"\b{metrics} (of completed chats )?with (one|five)\b", SCALE)
-    assert f"${metrics * Decimal('0.30'):.2f}" in SCALE
-
-
 def lines_of(table: str) -> list[tuple[str, str, str]]:
     """Units, price and product of each line of a bill; each product is right."""
     lines = re.findall(r"\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", table, re.MULTILINE)
@@ -199,7 +191,7 @@ def writes_of(limits: Limits) -> Mapping[str, int]:
 def test_how_many_requests_a_key_with_limits_takes_at_most_follows_from_what_each_writes() -> None:
     alone, *others = [PARTITION // writes_of(Limits("k", **each))["k"] for each in (MINUTE, TOKENS, PARALLEL, BUDGET)]
     assert len(set(others)) == 1
-    assert f"{alone:,} requests/s of one key with requests a minute alone, and {others[0]} with tokens," in SCALE
+    assert f"bears {alone:,} requests/s with requests a minute alone, and {others[0]} with tokens," in SCALE
 
 
 def test_of_limits_above_500_requests_a_second_each_shard_takes_so_many() -> None:
@@ -208,7 +200,7 @@ def test_of_limits_above_500_requests_a_second_each_shard_takes_so_many() -> Non
         [writes] = writes_of(limits).values()  # and nothing of the counter
         assert rate * 2 * writes == PARTITION, "half of what a partition bears"
         assert rate * 60 == 600_000 // limits.shards
-    assert "nothing of requests that run: 500 requests/s in each, 250 with tokens |" in SCALE
+    assert "nothing of requests that run, so each bears 500 requests/s, or 250 with tokens." in " ".join(SCALE.split())
 
 
 def test_how_many_requests_of_one_client_are_booked_follows_from_the_units_of_an_entry(measured: list[Units]) -> None:
