@@ -10,7 +10,7 @@ from console.doctor.functions import CONSUMERS
 from console.stack import USUAL_NAME
 
 AREA = "alarms"
-_RUNBOOK = re.compile(r"\bRunbook: (\S+\.md)$")
+_RUNBOOK = re.compile(r"\bRunbook: (\S+\.md(?:#[a-z-]+)?)$")
 
 
 def alarm_findings(stack: Deployment) -> Iterator[Finding]:

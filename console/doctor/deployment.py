@@ -26,7 +26,7 @@ class Deployment:
 
     def runbook(self, name: str) -> str:
         """Where a runbook is: an address, or a file of a checkout."""
-        return f"{self.parameters.get('RunbooksUrl') or 'docs/runbooks'}/{name}.md"
+        return f"{self.parameters.get('RunbooksUrl') or 'docs/runbooks'}/{name}.md#what-to-look-at"
 
     def option(self) -> str:
         """What `make deploy` needs to be told to deploy this stack."""

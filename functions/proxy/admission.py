@@ -113,7 +113,7 @@ class Admission:
             call = call._replace(key=(key := self._authenticator.authorize(request)))
             timeline.authorize()
             if call.deadline <= timeline.unix(timeline.now()):
-                raise UnavailableError(504, "deadline_exceeded", "The request came when its time was over.")
+                raise UnavailableError(504, "deadline_exceeded", "The request arrived after its deadline.")
             call = call._replace(target=(target := target_of(request.path)))
             if "x-tags" in request.headers:
                 from proxy.request.tags import header_tags  # noqa: PLC0415  # few clients tag their requests

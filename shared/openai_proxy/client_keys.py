@@ -257,7 +257,7 @@ REQUIRED = frozenset({"key_hash", "client_id", "name", "enabled"})
 ATTRIBUTES: Mapping[str, Attribute] = {
     "key_hash": Attribute("64 hexadecimal digits", _form(r"[0-9a-f]{64}")),
     "client_id": Attribute(
-        f"{_NAME_RULE}. '{ANONYMOUS_CLIENT}' and '{CLIENTS_OF_SERVERS}…' are for who comes without a client key",
+        f"{_NAME_RULE}. '{ANONYMOUS_CLIENT}' and '{CLIENTS_OF_SERVERS}…' are for requests without a client key",
         _client_id,
     ),
     "name": Attribute(_TEXT_RULE, _printable(128)),

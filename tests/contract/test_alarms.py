@@ -109,7 +109,7 @@ def test_every_alarm_says_what_it_means_and_has_a_runbook_a_threshold_and_a_name
     assert all(re.fullmatch(r"stack-[a-z-]+", name) for name in names)
     for alarm in alarms_of(stack).values():
         name = alarm["AlarmName"].removeprefix("stack-")
-        described = re.fullmatch(r".{40,}\. Runbook: (\S+\.md)", alarm["AlarmDescription"])
+        described = re.fullmatch(r".{40,}\. Runbook: (\S+\.md)#what-to-look-at", alarm["AlarmDescription"])
         assert described, f"the text of the alarm {name} is no sentence of 40 characters or more, or names no runbook"
         page = ROOT / described[1]
         assert page.is_file(), f"the alarm {name} has no runbook {described[1]}"
@@ -142,7 +142,9 @@ def test_every_alarm_links_to_where_the_runbooks_are() -> None:
     described = [alarm["AlarmDescription"] for alarm in alarms_of(stack).values()]
     rule = stack.of_type("AWS::Events::Rule")["BudgetNoticeRule"]
     described.append(rule["Targets"][0]["InputTransformer"]["InputTemplate"].rstrip('"'))
-    assert all(re.search(r" Runbook: https://wiki\.example/runbooks/[a-z-]+\.md$", each) for each in described)
+    assert all(
+        re.search(r" Runbook: https://wiki\.example/runbooks/[a-z-]+\.md#what-to-look-at$", each) for each in described
+    )
 
 
 def test_every_threshold_is_a_parameter_and_every_parameter_is_used() -> None:
@@ -371,7 +373,7 @@ def test_a_person_understands_the_notice_of_a_budget(sample: Any) -> None:
         r"[\d.]+ of \d+ USD",
         message,
     )
-    assert (ROOT / message.rpartition("Runbook: ")[2]).is_file()
+    assert (ROOT / message.rpartition("Runbook: ")[2].partition("#")[0]).is_file()
 
 
 # ------------------------------------------------------------------------------------------------------------ dashboard
@@ -456,7 +458,7 @@ def test_every_runbook_is_listed_and_says_what_it_is_what_to_look_at_and_what_to
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs/runbooks").glob("*.md")}
     operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     named = [alarm["AlarmDescription"].rpartition("/")[2] for alarm in alarms_of(deployed()).values()]
-    used = {page.removesuffix(".md") for page in named} | {"budget", "guards"}
+    used = {page.removesuffix(".md#what-to-look-at") for page in named} | {"budget", "guards"}
     assert set(pages) == used, "these pages of docs/runbooks are missing, or no alarm names them"
     for name, page in pages.items():
         assert f"(runbooks/{name}.md)" in operations, f"the table of docs/operations.md lacks runbooks/{name}.md"

@@ -446,7 +446,7 @@ def test_a_budget_that_ends_is_told_in_words(incident: Incident) -> None:
     assert any(notice.startswith(f"(day, since {month}", notice.index("(")) for month in months)
     assert " of 0.000001 USD spent, " in notice
     assert client.key_hash[:12] in notice
-    assert notice.endswith("docs/runbooks/budget.md")
+    assert notice.endswith("docs/runbooks/budget.md#what-to-look-at")
 
 
 # ------------------------------------------------------------------------------- what the emulator evaluates itself

@@ -49,5 +49,5 @@ def check_may_be_fetched(headers: Mapping[str, str], *, is_held: bool) -> None:
         )
         raise NotAllowedError("cache_only", message)
     if "only-if-cached" in directives_of(headers):
-        message = "The response cache has no answer to this request, and its 'only-if-cached' wants no other."
+        message = "The response cache has no answer to this request, and 'only-if-cached' allows no other."
         raise ClientError(504, "not_cached", message, headers={"x-should-retry": "false"})

@@ -89,7 +89,7 @@ def drawn(taken: Reservation, shard: Item, count: int, counters: Counters, calls
                 continue
         applied, after = counters.update(in_shard, crediting(taking_of(taken), shard, number, counter), calls)
         return done(taken, after or {}) if applied else None
-    raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the counter did not come to rest")
+    raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "others changed the counter each time")
 
 
 def _lacks(taking: Taking, shard: Item, number: int, counter: Item) -> dict[Meter, Decimal]:

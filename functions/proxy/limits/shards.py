@@ -133,7 +133,7 @@ class Shards:
             shard = 1 + int(self._chance() * self._count(taken.limits))
             found = self._take(taken._replace(shard=shard), calls)
         if found is None:
-            raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the items did not come to rest")
+            raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "others changed the items each time")
         return found
 
     def _take(self, taken: Reservation, calls: Calls) -> Reservation | Dry | None:

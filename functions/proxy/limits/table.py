@@ -192,7 +192,7 @@ class LimitsTable:
                 return known.as_found(share, lease)
             if applied:
                 calls.in_doubt = True
-                raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "without what was written")
+                raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "an answer without what was written")
             if shards_of(item) > 1:
                 return self._shards.take(self._placed(taken), calls)
             windows = no_older_than(Windows.of(self._clock(), limits.calendar), item)
@@ -206,7 +206,7 @@ class LimitsTable:
                 return taken._replace(share=share if calls.in_doubt else None, refused=error)
             elif (left := left_of_budgets(limits, item)) is not None:
                 share = share._replace(cost=min(left, share.cost))
-        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
+        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "others changed the item each time")
 
     def _release(self, taken: Reservation, share: Share, usage: Usage, calls: Calls) -> Reservation:
         limits, windows = taken.limits, taken.windows
@@ -225,7 +225,7 @@ class LimitsTable:
                 return ended._replace(lease="returned" if is_ours else "held")
             taken = taken.as_found(share, lease)
             held = Held.of(item or {}, taken.windows)
-        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
+        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "others changed the item each time")
 
     def _placed(self, taken: Reservation) -> Reservation:
         """The same, with the shard to take from."""

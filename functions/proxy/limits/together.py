@@ -90,7 +90,7 @@ def take_together(
             after = [_after(each, item) for each, item in zip(parts, items, strict=True)]
             return _joined(parts, after)
         items = [item if other is None else other for item, other in zip(items, refusing, strict=True)]
-    raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "the items did not come to rest")
+    raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "others changed the items each time")
 
 
 def _pauses_left(parts: Sequence[Reservation], items: Sequence[Item]) -> int:

@@ -197,9 +197,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
     # Some servers ignore the case of names.
     found = object_of(fields)
     if isinstance(fields, _Repeating) or len({name.lower() for name in found}) != len(found):
-        raise ClientError(400, "invalid_json", "The body names a field twice.")
+        raise ClientError(400, "invalid_json", "The body names a field twice, perhaps in capital letters too.")
     if "model" not in found and any(name.lower() == "model" for name in found):
-        raise ClientError(400, "invalid_model", "The model's field is written 'model'.")
+        raise ClientError(400, "invalid_model", "The field 'model' must be written in small letters.")
     return found
 
 
@@ -207,7 +207,7 @@ def _check_spelling(fields: Mapping[str, Any]) -> None:
     """Raise ClientError for a field that is read under another name only by servers that ignore the case of names."""
     for name in fields:
         if name not in _READ_HERE and name.lower() in _READ_HERE:
-            raise ClientError(400, "invalid_json", f"The field '{name}' is written '{name.lower()}'.", param=name)
+            raise ClientError(400, "invalid_json", f"The field '{name}' must be written '{name.lower()}'.", param=name)
 
 
 def _no_json(constant: str) -> Any:
@@ -226,7 +226,7 @@ def _plain(tool: Any) -> dict[str, Any]:
 
 def _text_or_none(model: object) -> str | None:
     if model is not None and not isinstance(model, str):
-        raise ClientError(400, "invalid_model", "The model is not a text.")
+        raise ClientError(400, "invalid_model", "The field 'model' must be a string.")
     return model or None
 
 
@@ -266,7 +266,7 @@ def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> b
         try:
             return json.dumps({**fields, **added}, allow_nan=False).encode()
         except ValueError as error:
-            raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
+            raise ClientError(400, "invalid_json", "The body holds a number that is too large.") from error
         except RecursionError as error:
             # JSON that is nested so deeply that it can just be read cannot always be written
             raise ClientError(400, "invalid_json", "The body is nested too deeply.") from error

@@ -148,7 +148,7 @@ def parse(event: Any) -> InferenceRequest:
         if method not in _METHODS or not (isinstance(path, str) and isinstance(query, str)):
             raise ValueError(method)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
+        raise ClientError(400, "unknown_event", "The event is no HTTP request of either door.") from error
     unclear = (not headers[name].isprintable() for name in _FORWARDED_HEADERS if name in headers)
     if any(unclear) or _CONTROL.search("".join(headers.values())):
         raise ClientError(400, "invalid_header", "A header contains a control character.")

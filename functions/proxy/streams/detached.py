@@ -54,7 +54,7 @@ class DetachedResponse:
     def end(self) -> None:
         """The end of the answer."""
         if self._is_coded or len(self._document) > _LARGEST:
-            message = "The server's answer is packed, or too long, to be kept for a client that did not wait for it."
+            message = "The server's answer is compressed or too long: it cannot be kept for a client that did not wait."
             self._add(
                 self._numbering.feed(_event(UpstreamError(502, "async_unreadable", message).to_json(), self._ends))
             )

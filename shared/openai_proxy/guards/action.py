@@ -82,7 +82,7 @@ def text_of(action: Action, stack: str, runbooks: str) -> str:
     parts = [f"{of}, until {minute(action.until)}." if action.holds else f"{of}.", f"Why: {action.reason}."]
     if undo := undo_command(action, stack):
         parts.append(f"If that is wrong, this ends it now, and the guard leaves it alone until then:\n  {undo}")
-    parts.append(f"Runbook: {runbooks}/guards.md")
+    parts.append(f"Runbook: {runbooks}/guards.md#what-to-look-at")
     return "\n\n".join(parts)
 
 

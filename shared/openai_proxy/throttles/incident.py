@@ -153,7 +153,7 @@ def _first_step(incident: Incident) -> str:
 
 
 def _runbook(incident: Incident) -> str:
-    return f"{incident.runbooks}/{_RUNBOOKS[incident.kind]}"
+    return f"{incident.runbooks}/{_RUNBOOKS[incident.kind]}#what-to-look-at"
 
 
 def _named(text: str, incident: Incident) -> str:

@@ -75,7 +75,7 @@ ALARM = {
     "AlarmName": "shop-proxy-errors",
     "StateValue": "OK",
     "AlarmActions": ["topic"],
-    "AlarmDescription": "Invocations fail: why. More. Runbook: docs/runbooks/function-errors.md",
+    "AlarmDescription": "Invocations fail: why. More. Runbook: docs/runbooks/function-errors.md#what-to-look-at",
 }
 SERVERS = """
 openai: {url: https://api.openai.com/v1, token: "${OPENAI_API_KEY}", model: m}
@@ -300,7 +300,7 @@ def test_what_an_emulator_does_not_know_is_not_known_and_no_fault(servers_file: 
         (
             {"cloudwatch__describe_alarms": {"CompositeAlarms": [{**ALARM, "StateValue": "ALARM"}]}},
             ("alarms", "shop-proxy-errors"),
-            "docs/runbooks/function-errors.md",
+            "docs/runbooks/function-errors.md#what-to-look-at",
         ),
         (
             {"cloudwatch__describe_alarms": {"CompositeAlarms": [{**ALARM, "ActionsEnabled": False}]}},
@@ -332,7 +332,7 @@ def test_what_an_emulator_does_not_know_is_not_known_and_no_fault(servers_file: 
         (
             {"sqs__get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessagesNotVisible": "1"}}},
             ("dead letters", "BudgetNotice"),
-            "docs/runbooks/dead-letters.md",
+            "docs/runbooks/dead-letters.md#what-to-look-at",
         ),
         (
             {"secretsmanager__get_secret_value": {"SecretString": "sk-1"}},

@@ -60,7 +60,7 @@ def test_who_was_told_nothing_knows_what_since_when_whom_and_what_to_do() -> Non
         "  openai-proxy keys update 3f2a91c07be4 --rpm 120",
         "",
         "See all: openai-proxy throttles --last 1h",
-        "Runbook: docs/runbooks/client-throttles.md",
+        "Runbook: docs/runbooks/client-throttles.md#what-to-look-at",
     ]
 
 
@@ -129,7 +129,7 @@ def test_a_server_that_refuses_is_told_whole() -> None:
         "Do first: give gemini a fallback or a pool in openai_servers.yaml and deploy, or ask its provider for more.",
         "",
         "See all: openai-proxy throttles --last 1h",
-        "Runbook: docs/runbooks/upstream-throttles.md",
+        "Runbook: docs/runbooks/upstream-throttles.md#what-to-look-at",
     ]
 
 
@@ -153,7 +153,7 @@ def test_an_end_is_told_whole(kind: Kind, seconds: int, minutes: int) -> None:
         f"Would raising limits have helped? {asked.get(kind, bottleneck)}",
         "",
         "See all: openai-proxy throttles --last 24h",
-        f"Runbook: docs/runbooks/{kind}-throttles.md",
+        f"Runbook: docs/runbooks/{kind}-throttles.md#what-to-look-at",
     ]
 
 
@@ -310,7 +310,10 @@ def test_an_incident_is_told_once_and_its_end_once() -> None:
     ]
     assert world.hours == [["2026-11-23T09"], ["2026-11-23T09", "2026-11-23T10"]]
     assert world.events[0].data["message"] == {"text": world.mails[0][1]}
-    assert all(text.endswith("\nRunbook: https://wiki.example/runbooks/client-throttles.md") for _, text in world.mails)
+    assert all(
+        text.endswith("\nRunbook: https://wiki.example/runbooks/client-throttles.md#what-to-look-at")
+        for _, text in world.mails
+    )
 
 
 def test_what_never_began_does_not_end_and_what_comes_late_is_not_told() -> None:

@@ -268,7 +268,7 @@ def test_what_never_comes_to_rest_is_an_outage_after_a_dozen_tries(capsys: pytes
     table.turns, table.changes = 0, [f"live.{running.taken.share.lease}.cost"]
     world.end(running)
     assert (running.taken.lease, table.turns) == ("held", 12)
-    reason = "dynamodb:UpdateItem: NoAnswer, the item did not come to rest"
+    reason = "dynamodb:UpdateItem: NoAnswer, others changed the item each time"
     assert [line["reason"] for line in lines_of(capsys)] == [reason] * 2
 
 
@@ -287,7 +287,7 @@ def test_what_is_written_by_no_answer_that_proves_it_is_given_back(
     world = World(KINDS[kind], table=Forgetful())
     request = world.take()
     assert (request.taken.is_checked, request.taken.share is None) == (False, False)
-    assert lines_of(capsys)[0]["reason"] == "dynamodb:UpdateItem: NoAnswer, without what was written"
+    assert lines_of(capsys)[0]["reason"] == "dynamodb:UpdateItem: NoAnswer, an answer without what was written"
     assert len(world.table.written) == 3, "refused, brought up to date, and written: nothing is tried again"
     world.end(request)
     assert world.item.get("live", []) == []

@@ -11,7 +11,7 @@ LARGEST = 16 * 1024 * 1024
 EVENTS, JSON = {"content-type": "Text/Event-Stream; charset=utf-8"}, {"content-type": "application/json"}
 UNREADABLE = {
     "error": {
-        "message": "The server's answer is packed, or too long, to be kept for a client that did not wait for it.",
+        "message": "The server's answer is compressed or too long: it cannot be kept for a client that did not wait.",
         "type": "upstream_error",
         "param": None,
         "code": "async_unreadable",

@@ -53,7 +53,7 @@ def test_what_is_done_in_words(act: Act, limits: dict[str, int], text: str) -> N
 
 WHO = "The guard flood of the stack openai-proxy has acted on client web"
 WHY = "\n\nWhy: the same request 3 times within 1m.\n\n"
-BOOK = "Runbook: docs/runbooks/guards.md"
+BOOK = "Runbook: docs/runbooks/guards.md#what-to-look-at"
 
 
 def test_a_mail_says_whom_what_until_when_why_and_how_to_end_it() -> None:
