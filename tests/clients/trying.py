@@ -72,7 +72,7 @@ def _installed(client: Client, home: Path) -> tuple[str, str]:
     if client.from_npm:
         commands = [["npm", "install", "--silent", "--no-audit", "--no-fund", *client.packages]]
     else:
-        install = [uv, "pip", "install", "--quiet", "--python", python, *client.packages]
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *client.packages]
         commands = [[uv, "venv", "--quiet", "--python", sys.executable, str(home / "venv")], install]
     for command in commands:
         done = _run(command, home, _INSTALL_SECONDS, {**os.environ, "HOME": str(Path.home())})
