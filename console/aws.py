@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 _LOCAL = "or for the local stack: source .local/env"
+_REMEDIES = {
+    "AccessDenied": "allow it to the role that you ask with, or name another account with --profile",
+    "Unauthorized": "allow it to the role that you ask with, or name another account with --profile",
+    "Expired": "sign in again, so that your credentials are new",
+    "Token": "correct your credentials, or name an account with --profile",
+    "Signature": "correct your credentials and this machine's clock",
+    "Throttl": "try again in a minute",
+    "Exceeded": "try again in a minute",
+    "Internal": "try again in a minute",
+    "Unavailable": "try again in a minute",
+}
+"""By a word in the code of a refusal."""
+_ANOTHER = "see that --stack-name, --profile and --region name what you mean"
 _PLACE = "name the stack with --stack-name, and its account and Region with --profile and --region."
 
 
@@ -76,10 +89,21 @@ def problem_of(error: Exception) -> str | None:
         case ProfileNotFound():
             return f"{error}. Remedy: name one of those in ~/.aws/config with --profile or AWS_PROFILE."
         case EndpointConnectionError():
-            return f"{error} Is AWS_ENDPOINT_URL right, and the local stack running?"
-        case ClientError() if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
-            return f"There is no such table or other resource in this account and Region ({error}). Remedy: {_PLACE}"
-        case BotoCoreError() | ClientError():
-            return str(error)
+            return f"{error} Remedy: start the local stack (`make run`), or correct AWS_ENDPOINT_URL and the Region."
+        case ClientError():
+            return refused(error.operation_name, error.response.get("Error", {}))
+        case BotoCoreError():
+            return f"AWS could not be asked: {str(error).rstrip('.')}. Remedy: try again in a minute."
         case _:
             return None
+
+
+def refused(operation: str, about: Mapping[str, Any]) -> str:
+    """What a refusal of AWS says to a person. `about` has its `Code` and `Message`."""
+    code = str(about.get("Code") or "no code")
+    said = str(about.get("Message") or "it does not say why").rstrip(".")
+    if code == "ResourceNotFoundException":
+        there_is_none = "There is no such table or other resource in this account and Region"
+        return f"{there_is_none} ({operation}: {said}). Remedy: {_PLACE}"
+    remedy = next((each for word, each in _REMEDIES.items() if word in code), _ANOTHER)
+    return f"AWS refuses {operation}: {said} ({code}). Remedy: {remedy}."

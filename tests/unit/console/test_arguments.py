@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console.arguments import Parser, confirm, environment_of
+from console.aws import refused
 from console.command_line import COMMANDS, main, parser
 from console.errors import ConsoleError
 from console.known import VARIABLE, Names
@@ -314,3 +315,24 @@ def test_where_there_is_no_file_every_name_is_taken(tmp_path: Path):
     names = Names.at_hand({VARIABLE: str(tmp_path / "none.yaml")})
     names.check_servers(["anything"])
     names.check_models(["anything"])
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("AccessDeniedException", "AWS refuses Query: no (AccessDeniedException). Remedy: allow it to the role"),
+        ("ExpiredTokenException", "Remedy: sign in again"),
+        ("UnrecognizedClientException", "Remedy: see that --stack-name, --profile and --region"),
+        ("InvalidSignatureException", "Remedy: correct your credentials and this machine's clock"),
+        ("ProvisionedThroughputExceededException", "Remedy: try again in a minute"),
+        ("ThrottlingException", "Remedy: try again in a minute"),
+        ("ResourceNotFoundException", "in this account and Region (Query: no). Remedy: name the stack"),
+        ("ValidationException", "(ValidationException). Remedy: see that"),
+    ],
+)
+def test_a_refusal_of_aws_is_said_with_what_to_do(code: str, says: str) -> None:
+    assert says in refused("Query", {"Code": code, "Message": "no."})
+
+
+def test_a_refusal_without_a_reason_says_so() -> None:
+    assert refused("Scan", {}).startswith("AWS refuses Scan: it does not say why (no code). Remedy: ")

@@ -102,7 +102,7 @@ def test_how_many_events_are_booked_follows_from_the_seconds_of_a_batch() -> Non
     least, most = faster(1769, than=256)
     busy = [round(batch_seconds(cpu, 256) - WAIT_SECONDS, 2) for cpu in CPU_SECONDS]
     said = [AT_ONCE * BATCH / (seconds + WAIT_SECONDS) for seconds in busy]
-    assert f"| {said[1]:.0f} to {said[0]:.0f} events/s |" in line
+    assert f"| {said[1]:,.0f} to {said[0]:,.0f} events/s |" in line
     assert f"{math.ceil(10_000 / (said[1] / AT_ONCE))} for 10,000 events/s" in line
     assert f"takes {busy[0]:.2f} to {busy[1]:.2f} s of CPU" in line
     assert f"some {WAIT_SECONDS} s of waiting" in line
