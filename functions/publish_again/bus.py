@@ -73,7 +73,7 @@ def entry_in(body: str) -> dict[str, Any]:
 
 def with_trace(entry: Mapping[str, Any], trace: str) -> Mapping[str, Any]:
     """The entry with X-Ray's header, if there is one that AWS accepts."""
-    return {**entry, "TraceHeader": trace} if 0 < len(trace) <= _LONGEST_TRACE else entry
+    return {**entry, "TraceHeader": trace} if trace and len(trace) <= _LONGEST_TRACE else entry
 
 
 def size_of(entry: Mapping[str, Any]) -> int:

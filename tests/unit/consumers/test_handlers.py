@@ -16,7 +16,9 @@ from typing import Any, cast
 import aws_lambda_powertools
 import boto3
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.streams import signature_of
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.limits import Windows
 from proxy.aws.client import Aws
@@ -188,7 +190,9 @@ class Client:
         def asked(**request: Any) -> Any:
             self.of.asked |= {(self.service, place) for place in _places(request)}
             self.of.requests[operation] = request
-            return ANSWERS.get(operation, {})
+            if isinstance(answer := ANSWERS.get(operation, {}), Exception):
+                raise answer
+            return answer
 
         return asked
 
@@ -311,3 +315,21 @@ def test_a_file_of_settings_is_the_one_that_is_named(file: str, monkeypatch: pyt
         monkeypatch.setenv(setting, value)
     with pytest.raises(Exception, match=r"/no/such\.yaml"):
         importlib.import_module("store_response.handler")
+
+
+REFUSED = ClientError({"Error": {"Code": "AccessDenied"}}, "GetSecretValue")
+SECRETS: list[Any] = [
+    {"SecretString": "of the webhook"},
+    {},
+    REFUSED,
+    EndpointConnectionError(endpoint_url="https://aws"),
+]
+
+
+@pytest.mark.parametrize("answer", SECRETS, ids=["there", "binary", "refused", "no answer"])
+def test_a_webhook_is_signed_with_its_secret_or_not_at_all(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ANSWERS, "get_secret_value", answer)
+    with started("end_streams", monkeypatch) as (_, clients):
+        signed = sys.modules["end_streams.handler"]._sign("text")
+    assert signed == (signature_of("of the webhook", "text") if answer is SECRETS[0] else "")
+    assert clients.requests["get_secret_value"] == {"SecretId": "secret"}

@@ -95,6 +95,8 @@ def test_no_call_begins_so_late_that_what_is_done_would_be_forgotten(lasts: floa
     assert world.handle(*map(record, names)) == names[10 * calls :]
     assert len(world.calls) == calls
     assert world.hidden == {f"h-{name}": 5 for name in names[10 * calls :]}
+    late = {"published": 10 * calls, "refused": 50 - 10 * calls, "reasons": ["NoTimeLeft"], "traces": []}
+    assert world.log.lines == ([SAID | {"level": "warning"} | late] if calls < 5 else world.log.lines)
     world.now += 900
     assert world.handle(record("later")) == [], "each batch has its own time"
 
@@ -238,8 +240,16 @@ def test_only_what_the_bus_refused_for_now_slows_the_pace_and_only_what_it_took_
     world = World(good=FOR_GOOD, now=FOR_NOW)
     for batch in (["a"], ["good"], ["a", "good"], ["good", "now"], ["a"], ["b"]):
         world.handle(*map(record, batch))
-    first = Pace.FIRST * 0.95
-    assert world.slept == pytest.approx([Pace.FIRST, first, first, first, 2 * first, 2 * first * 0.95])
+    assert world.slept == pytest.approx([0.2, 0.19, 0.19, 0.19, 0.38, 0.361])
+
+
+def test_the_pace_is_never_slower_than_a_call_in_two_seconds_nor_quicker_than_fifty_in_one() -> None:
+    pace, pauses = Pace(), list[float]()
+    for refused in (*[True] * 6, *[False] * 100):
+        (pace.refused if refused else pace.taken)()
+        pauses.append(pace.pause)
+    assert pauses[:6] == [0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+    assert pauses[6:] == pytest.approx([max(0.02, 2 * 0.95**number) for number in range(1, 101)])
 
 
 # ----------------------------------------------------------------------------------------------------- an hour without

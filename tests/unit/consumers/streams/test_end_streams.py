@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
-from end_streams.consumer import EndStreams
+from end_streams.consumer import EndStreams, stream_in
 from end_streams.table import Standing, StreamsTable
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
+from openai_proxy.events.incoming import MalformedEventError
 from openai_proxy.events.streams import KILLED, unfinished_text
 
 from tests.tables import Log, failures
@@ -112,6 +113,15 @@ def test_what_can_never_be_told_of_is_remembered_as_told(text: str) -> None:
     assert [done[0] for done in world.done] == ["last event", "take over", "told"]
     failed = {"level": "exception", "message": "stream cannot be told of", "id": "S"}
     assert world.log.lines == [failed, line(1, 1, 0)]
+
+
+BODIES = ["", "[]", "{}", '{"stream_id": 5}', '{"stream_id": ""}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_what_names_no_stream_is_said_to_name_none(body: str) -> None:
+    with pytest.raises(MalformedEventError, match="the message names no stream"):
+        stream_in(body)
 
 
 def test_a_table_that_fails_and_a_message_without_a_stream_fail_alone() -> None:
