@@ -3,7 +3,6 @@
 import argparse
 import platform
 import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from openai_proxy.guards.file import GUARDS_FILE, GuardsFileError, load_guards
+
+from local.stack.choices import parameters, switch
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -178,7 +179,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     except GuardsFileError as error:
         run.error(str(error))
     folder: Path = options.folder.resolve()
-    chosen = _chosen(options.parameters, run)
+    chosen = parameters(options.parameters, ROOT / "template.yaml", run)
     webhooks = {name: url for name in _WEBHOOKS if (url := chosen.pop(name, ""))}
     if options.stream_webhook:
         webhooks["StreamWebhookUrl"] = options.stream_webhook
@@ -202,14 +203,6 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         issuer_port=None if options.no_issuer or options.no_authorization else options.issuer_port,
         concurrency=options.concurrency,
     )
-
-
-def _chosen(text: str, run: argparse.ArgumentParser) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in shlex.split(text)]
-    for name, equals, _ in pairs:
-        if not (name.isalnum() and equals):
-            run.error(f"PARAMETERS: write NAME=VALUE, not {name!r}")
-    return {name: value for name, _, value in pairs}
 
 
 def _add_ports(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
@@ -247,7 +240,7 @@ def _add_what_is_deployed(run: argparse.ArgumentParser, environ: Mapping[str, st
     run.add_argument(
         "--no-authorization",
         action="store_true",
-        default=environ.get("AUTHORIZATION", "") == "off",
+        default=switch("AUTHORIZATION", environ, run) is False,
         help="requests need no client key (AUTHORIZATION=off)",
     )
     run.add_argument(
@@ -274,13 +267,13 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
     run.add_argument(
         "--no-issuer",
         action="store_true",
-        default=environ.get("ISSUER", "") == "off",
+        default=switch("ISSUER", environ, run) is False,
         help="nobody signs in: client keys alone (ISSUER=off)",
     )
     run.add_argument(
         "--keep-state",
         action="store_true",
-        default=environ.get("KEEP_STATE", "") not in ("", "0"),
+        default=switch("KEEP_STATE", environ, run) is True,
         help="tables, keys and costs survive a restart (KEEP_STATE=1)",
     )
     run.add_argument("--folder", type=Path, default=ROOT / ".local", help="logs and state (.local)")

@@ -44,6 +44,29 @@ def test_state_is_not_kept_unless_asked_for(value: str):
     assert not parse(["run"], {"KEEP_STATE": value}).keep_state
 
 
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("AUTHORIZATION=no", "AUTHORIZATION=no is neither on nor off. Remedy: "),
+        ("ISSUER=0", "ISSUER=0 is neither on nor off"),
+        ("KEEP_STATE=yes", "KEEP_STATE=yes is neither 1 nor 0"),
+        ("PARAMETERS=AlarmsEnable=false", "the template has no parameter AlarmsEnable; perhaps AlarmsEnabled"),
+        ("PARAMETERS=Zzz=1", "the template has no parameter Zzz. Remedy: "),
+    ],
+)
+def test_a_setting_that_is_not_understood_is_refused(variable: str, says: str, capsys: pytest.CaptureFixture[str]):
+    name, _, value = variable.partition("=")
+    with pytest.raises(SystemExit):
+        parse(["run"], {name: value})
+    assert says in capsys.readouterr().err
+
+
+def test_switches_are_off_and_on():
+    assert parse(["run"], {"AUTHORIZATION": "on", "ISSUER": "on", "KEEP_STATE": "1"}).issuer_port
+    off = parse(["run"], {"AUTHORIZATION": "off", "ISSUER": "off", "KEEP_STATE": "0"})
+    assert (off.authorization, off.issuer_port, off.keep_state) == (False, None, False)
+
+
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1"])
 def test_port_that_is_none_is_refused(value: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
