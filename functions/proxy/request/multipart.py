@@ -11,9 +11,11 @@ _MOST_DECODINGS = 3
 _MOST_PARTS = 1000
 """An upload has some twenty."""
 LONGEST_NAME = 256
+_IN_BOUNDARY = r"!#$&-:<-\[\]-~"
+"""What can be printed, but for what some readers decode: quotes, backslashes and percent signs."""
 _BOUNDARY = re.compile(
-    r""";[ \t]*boundary=(?:"([\w'()+,./:=? -]{0,69}[\w'()+,./:=?-])"|([\w'()+,./:=?-]{1,70}))[ \t]*(?:;|$)""",
-    re.IGNORECASE | re.ASCII,
+    rf';[ \t]*boundary=(?:"([{_IN_BOUNDARY} ]{{0,69}}[{_IN_BOUNDARY}])"|([{_IN_BOUNDARY}]{{1,70}}))[ \t]*(?:;|$)',
+    re.IGNORECASE,
 )
 _SAYS_BOUNDARY = re.compile(r"boundary[ \t*0-9]*=", re.IGNORECASE)
 """Also a part of one, or one with its own character encoding (RFC 2231), which some readers take instead."""
