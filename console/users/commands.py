@@ -26,6 +26,7 @@ from console.users.users import LONGEST_REASON, Blocks, Named, Spender, named, s
 
 Environment = Mapping[str, str]
 _USUAL_DAYS = "30d"
+_BY_ID = "an id does not tell; `openai-proxy users list` names who made requests"
 _UNKNOWN = f"unknown: no request in {_USUAL_DAYS}. `openai-proxy users list` shows who has made one"
 _ATTRIBUTES = ("client_id", "key_id", "end_user", "outcome", "cost", "timestamp")
 
@@ -139,8 +140,8 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
     block = block or {}
     lines = [
         ("User id", user.id),
-        ("User", harmless(user.end_user or str(block.get("end_user", "")) or "-")),
-        ("Issuer", harmless(user.issuer or str(block.get("issuer", "")) or "-")),
+        ("User", harmless(user.end_user or str(block.get("end_user", "")) or _BY_ID)),
+        ("Issuer", harmless(user.issuer or str(block.get("issuer", "")) or "an id does not tell")),
         ("State", f"blocked since {block.get('blocked_at', '-')}" if block else "good" if is_known else _UNKNOWN),
     ]
     if "reason" in block:

@@ -111,7 +111,7 @@ class Webhook:
                     messages = await asyncio.to_thread(self.waiting)
                     await asyncio.gather(*(self.hand_over(each, client) for each in messages))
                 except Exception as error:  # noqa: BLE001  # the embedded AWS may be on its way down: it says so itself
-                    self._say(f"The queue of {self._destination.name} could not be read: {error!r}")
+                    self._say(f"The queue of {self._destination.name} could not be read: {error}.")
                     await asyncio.sleep(_AGAIN_SECONDS)
 
     def waiting(self) -> list[dict[str, Any]]:

@@ -152,6 +152,13 @@ def test_a_user_who_never_came_is_not_shown_as_good(
     assert ("unknown: no request in 30d" in said, "good" in said) == (True, False)
 
 
+def test_who_is_shown_by_an_id_is_not_called_nobody(client: Any, capsys: pytest.CaptureFixture[str]):
+    assert main(["users", "show", ADA], TABLES) == 0
+    [user, issuer] = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("User  ", "Issuer"))]
+    assert "`openai-proxy users list` names who made requests" in user
+    assert issuer.endswith("an id does not tell")
+
+
 @pytest.mark.parametrize(
     ("file", "text", "issuer", "told"),
     [
