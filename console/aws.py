@@ -89,7 +89,7 @@ def problem_of(error: Exception) -> str | None:
         case ProfileNotFound():
             return f"{error}. Remedy: name one of those in ~/.aws/config with --profile or AWS_PROFILE."
         case EndpointConnectionError():
-            return f"{error} Remedy: start the local stack (`make run`), or correct AWS_ENDPOINT_URL and the Region."
+            return f"{error}. Remedy: start the local stack (`make run`), or correct AWS_ENDPOINT_URL and the Region."
         case ClientError():
             return refused(error.operation_name, error.response.get("Error", {}))
         case BotoCoreError():

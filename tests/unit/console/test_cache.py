@@ -488,7 +488,7 @@ def test_what_a_busy_table_did_not_take_is_sent_again_a_few_times(account: Accou
 
 def test_a_stack_that_cannot_be_asked_for_its_bucket_is_explained(run: Run, capsys: pytest.CaptureFixture[str]):
     assert main(["cache", "stats"], {"CACHE_TABLE": TABLE}) == 2
-    assert "Remedy: start the local stack (`make run`), or correct AWS_ENDPOINT_URL" in capsys.readouterr().err
+    assert '/". Remedy: start the local stack (`make run`), or correct AWS_ENDPOINT_URL' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
