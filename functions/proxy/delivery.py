@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # only a type: an answer holds a connection, and this module 
 ESCAPED = b"\\u00"
 """How JSON may begin any character of a token."""
 _ESCAPED = rb"\\u00[2-7]"
-_SHORTEST_SECRET = 8
+SHORTEST_SECRET = 8
 Status = Literal["HIT", "MISS", "REFRESH", "BYPASS"]
 
 
@@ -89,7 +89,7 @@ class Delivery(NamedTuple):
         """The longest part of the token without a character that JSON escapes; b"" where the token is no secret, but a
         short word for a server that wants none.
         """
-        is_secret = len(self.token) >= _SHORTEST_SECRET
+        is_secret = len(self.token) >= SHORTEST_SECRET
         return max(re.split(r'[/"\\]', self.token), key=len).encode() if is_secret else b""
 
     def without_token(self, events: bytes, *, is_question: bool) -> bytes:
@@ -99,8 +99,7 @@ class Delivery(NamedTuple):
         """
         if not self.secret or not (self.secret in events or re.search(_ESCAPED, events)):
             return events
-        spelt = "".join(map(_in_any_spelling, self.token)).encode()
-        if not re.search(spelt, events):
+        if without(self.token, events) == events:
             return events
         from proxy.metering.reported_error import error_of_event  # noqa: PLC0415  # hardly any server does
         from proxy.metering.sse import data_of, split_events  # noqa: PLC0415
@@ -108,7 +107,7 @@ class Delivery(NamedTuple):
         found: list[bytes] = []
         for event in split_events(events):
             error = error_of_event(event, loads_or_none(data_of(event)), is_question=is_question)
-            found.append(re.sub(spelt, b"...", event) if error else event)
+            found.append(without(self.token, event) if error else event)
         return b"".join(found)
 
     @property
@@ -120,6 +119,11 @@ class Delivery(NamedTuple):
     def model(self) -> str | None:
         """The model that the server was asked for."""
         return self.sent.model if self.sent else None
+
+
+def without(token: str, quoting: bytes) -> bytes:
+    """What quotes a token, in whatever spelling JSON allows, without it."""
+    return re.sub("".join(map(_in_any_spelling, token)).encode(), b"...", quoting)
 
 
 def _in_any_spelling(character: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from openai_proxy.servers import Server
 
+from proxy.delivery import SHORTEST_SECRET, without
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import array_of, loads_or_none, object_of
@@ -255,6 +256,9 @@ def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most
         error = next(filter(None, map(reported_error, map(loads_or_none, body.splitlines()))), None)
     if error and not _has_content(object_of(document)):
         raise error_in_success(found.answer, found.server.name, found.token, error)
+    if error and len(found.token) >= SHORTEST_SECRET and found.token in f"{error.message} {error.code}":
+        look.held = [without(found.token, b"".join(look.held))]
+        found.document = loads_or_none(look.held[0].lstrip(BLANK))
     if expected.is_question and look.is_over and not error and not _is_answer(document):
         raise _no_answer(found, body, message_of(document) if isinstance(document, dict) else "")
 

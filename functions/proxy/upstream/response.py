@@ -2,11 +2,11 @@
 
 import contextlib
 import itertools
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from proxy.delivery import without
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import loads_or_none, object_of
@@ -140,25 +140,15 @@ def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:
     media_type = content_type(answer)
     body = b"" if "html" in media_type else _whole(answer, server)
     if token:
-        body = body.replace(token.encode(), b"...")  # some servers quote the request
+        body = without(token, body)  # some servers quote the request
     document: Any = loads_or_none(body.lstrip(BLANK))
     if "json" in media_type and object_of(object_of(document).get("error")).get("message"):
-        return _without(token, body, document)
+        return body
     message = f"The server '{server}' answered {answer.status} without an OpenAI error."
     if said := _quoted(_said(document) or _said_in_lines(body), token):
         message = f"The server '{server}' answered {answer.status}: {said}"
     headers = _error_headers(answer)
     raise UpstreamError(answer.status, "upstream_error", message, upstream_status=answer.status, headers=headers)
-
-
-def _without(token: str, body: bytes, document: Any) -> bytes:
-    """The `body` of an error; its `document` written anew if that quotes the token in other bytes: JSON may
-    escape any character.
-    """
-    if not token or b"\\" not in body:
-        return body
-    said, quoted = json.dumps(document), json.dumps(token)[1:-1]
-    return said.replace(quoted, "...").encode() if quoted in said else body
 
 
 def _whole(answer: UpstreamResponse, server: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Connection, Received, RecordedResponse, Script
-from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming
+from tests.relays import CONTENT, DONE, TOKEN, USAGE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming
 
 CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
 STREAMED: dict[str, Any] = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
@@ -430,3 +430,30 @@ def test_half_a_character_in_an_answer_costs_neither_it_nor_its_usage(stream: bo
     with proxy(answering(body, "text/event-stream" if stream else "application/json")) as (relay, _):
         assert relay.call({**STREAMED, "stream": stream}).body == body
         assert (relay.event[0], relay.event[1]["usage"]["source"]) == ("InferenceCompleted", "reported")
+
+
+@pytest.mark.parametrize("spelt", [TOKEN, "".join(f"\\u{ord(each):04x}" for each in TOKEN)], ids=["plain", "escaped"])
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        (
+            RESPONSES,
+            '{"object": "response", "status": "failed", "output": [], "error": {"code": "x", "message": "%s é"}}',
+        ),
+        (CHAT, '{"choices": [{"finish_reason": "stop"}], "error": {"message": "%s"}}'),
+        (CHAT, '{"choices": [{"finish_reason": "stop"}], "error": {"message": "x", "code": "%s"}}'),
+    ],
+    ids=["failed response", "message", "code"],
+)
+def test_an_answer_that_says_what_failed_comes_without_the_token(path: str, document: str, spelt: str) -> None:
+    body = (document % spelt).encode()
+    with proxy(lambda connection, _: connection.answer(b"\n" + body)) as (relay, _):
+        response = relay.call({"model": "m"}, path=f"/up/v1/{path}")
+    assert (response.status, response.body) == (200, b"\n" + (document % "...").encode())
+    assert TOKEN not in json.dumps(relay.bus.details)
+
+
+def test_an_answer_that_has_the_token_beside_its_error_comes_as_it_is() -> None:
+    body = json.dumps({"choices": [{"finish_reason": "stop", "text": TOKEN}], "error": {"message": SAID}}).encode()
+    with proxy(lambda connection, _: connection.answer(body)) as (relay, _):
+        assert relay.call({"model": "m"}, path=f"/up/v1/{TEXT}").body == body
