@@ -231,7 +231,7 @@ def _says_something(error: Any, depth: int = 0) -> bool:
     if isinstance(error, dict | list) and depth < _DEEPEST:
         values = [*object_of(error).values(), *array_of(error)]
         return any(_says_something(value, depth + 1) for value in values)
-    return error not in (None, False, 0, {}, [])
+    return error not in (None, False, {}, [])  # 0 is False
 
 
 def _names_a_fault(code: Any) -> bool:

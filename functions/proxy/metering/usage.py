@@ -218,16 +218,15 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
     )
     has_own_names = "input_tokens" in fields and report.is_anthropic and not of_input
     input_tokens, output_tokens, reasoning = placed(report, has_own_names=has_own_names)
-    cached = min(report.cached, input_tokens)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cache_read_input_tokens=cached,
-        cache_creation_input_tokens=(written := min(report.written, input_tokens - cached)),
-        cache_creation_1h_input_tokens=min(by_time[1], written),
-        reasoning_output_tokens=min(reasoning, output_tokens),
+        cache_read_input_tokens=report.cached,
+        cache_creation_input_tokens=report.written,
+        cache_creation_1h_input_tokens=min(by_time[1], report.written),
+        reasoning_output_tokens=reasoning,
         source="reported",
-        input_audio_tokens=min(report.audio, input_tokens),
+        input_audio_tokens=report.audio,
         output_audio_tokens=min(numbers.count(of_output.get("audio_tokens")), output_tokens),
         duration=numbers.seconds(fields.get("prompt_audio_seconds")),
         input_image_tokens=numbers.share(of_input.get("image_tokens"), input_tokens),

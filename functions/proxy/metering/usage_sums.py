@@ -23,7 +23,8 @@ class Report(NamedTuple):
 
 
 def placed(report: Report, *, has_own_names: bool) -> tuple[int, int, int]:
-    """Input, output and reasoning, including what the server counted beside its prompt and its completion.
+    """Input, output and reasoning, including what the server counted beside its prompt and its completion. No part is
+    larger than its whole, and neither are both caches together.
 
     A part is counted beside its whole if only then the sums match the total, or if it is larger than the whole. The
     rest of the total that no part explains is input if the audio is, and otherwise thoughts, as Gemini counts them.

@@ -67,6 +67,9 @@ def texts(chance: random.Random) -> list[str]:
 
 
 def call(chance: random.Random, index: int) -> dict[str, Any]:
+    if chance.random() < 0.2:  # of a tool whose input is any text; some servers leave out the type
+        kind = chance.choice([{"type": "custom"}, {}])
+        return {"index": index, "id": f"call_{index}", **kind, "custom": {"name": "f", "input": "{any text"}}
     arguments = json.dumps({"error": "x", "n": chance.random()})
     return {
         "index": index,
@@ -97,10 +100,10 @@ def chat(chance: random.Random, is_stream: bool) -> Made:
             *({"content": each} for each in texts(chance)),
         ]
         for each in some:
-            cut = chance.randint(0, len(each["function"]["arguments"]))
-            begin, end = each["function"]["arguments"][:cut], each["function"]["arguments"][cut:]
-            deltas.append({"tool_calls": [{**each, "function": {"name": "f", "arguments": begin}}]})
-            deltas.append({"tool_calls": [{"index": each["index"], "function": {"arguments": end}}]})
+            kind, name = ("custom", "input") if "custom" in each else ("function", "arguments")
+            cut = chance.randint(0, len(each[kind][name]))
+            deltas.append({"tool_calls": [{**each, kind: {"name": "f", name: each[kind][name][:cut]}}]})
+            deltas.append({"tool_calls": [{"index": each["index"], kind: {name: each[kind][name][cut:]}}]})
         line = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
         lines.append([*line, {"index": index, "delta": {}, "finish_reason": reason}])
     chunks: list[tuple[str, Any]] = [("", {**common, "choices": [each]}) for each in side_by_side(lines, chance)]

@@ -52,4 +52,21 @@ def test_a_total_that_is_large_enough_is_what_input_and_output_are_together(tota
             assert input_tokens + output_tokens == total, report
         assert input_tokens >= least(report)[0], report
         assert output_tokens >= least(report)[1], report
-        assert reasoning >= report.reasoning, report
+        assert report.reasoning <= reasoning <= output_tokens, report
+        assert max(report.cached + report.written, report.audio) <= input_tokens, report
+
+
+@pytest.mark.parametrize("is_anthropic", [True, False])
+def test_of_the_ways_to_a_total_the_likeliest_is_taken(is_anthropic: bool) -> None:
+    for report in reports(is_anthropic=is_anthropic):
+        if least(report) != (report.prompt, report.completion):
+            continue
+        caches = [(report.cached + report.written, thoughts) for thoughts in (0, report.reasoning)]
+        others = [(0, report.reasoning), (report.audio, 0), (report.audio, report.reasoning)]
+        ways = [(0, 0), *caches, *others] if is_anthropic else [(0, 0), *others, *caches]
+        for beside in ways:
+            read, said = next(way for way in ways if sum(way) == sum(beside))
+            total = report.prompt + report.completion + sum(beside)
+            expected = report.prompt + read, report.completion + said, report.reasoning
+            if total:
+                assert placed(report._replace(total=total), has_own_names=False) == expected, (report, total)
