@@ -55,7 +55,7 @@ def test_an_event_of_another_version_is_refused(version: str, is_read: bool) -> 
             from_envelope(envelope)
 
 
-@pytest.mark.parametrize("body", ["", "{", "[" * 100_000, "no", '"text"', "[]", "null", "5"])
+@pytest.mark.parametrize("body", ["", "{", "{}", '{"detail": 3}', "[" * 100_000, "no", '"text"', "[]", "null", "5"])
 def test_a_message_that_is_no_object_is_no_event(body: str) -> None:
     with pytest.raises(MalformedEventError):
         from_sqs_body(body)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.guards.file import GuardsFileError, load_guards, parse_guards
-from openai_proxy.guards.rules import Counting, Doing, Guard, Hours, Spending, length_text
+from openai_proxy.guards.rules import Counting, Doing, Guard, Hours, Spending
 from openai_proxy.yaml_files import as_built
 
 WHOLE = """
@@ -189,8 +189,3 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"guards: \xff")
     with pytest.raises(GuardsFileError, match="not UTF-8"):
         load_guards(file)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(90, "90s"), (60, "1m"), (5400, "90m"), (7200, "2h"), (86400, "1d")])
-def test_lengths_are_told_as_they_are_written(seconds: int, text: str) -> None:
-    assert length_text(seconds) == text

@@ -62,7 +62,10 @@ def test_a_star_at_the_end_stands_for_any_rest(patterns: tuple[str, ...] | None,
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(1, "1s"), (59, "59s"), (61, "61s"), (120, "2m"), (3660, "61m"), (3600, "1h"), (90000, "25h"), (172800, "2d")],
+    [
+        *((1, "1s"), (59, "59s"), (60, "1m"), (61, "61s"), (90, "90s"), (120, "2m"), (3660, "61m"), (5400, "90m")),
+        *((3600, "1h"), (7200, "2h"), (86400, "1d"), (90000, "25h"), (172800, "2d")),
+    ],
 )
 def test_a_length_has_the_largest_unit_that_divides_it(seconds: int, text: str) -> None:
     assert length_text(seconds) == text
