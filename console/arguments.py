@@ -16,6 +16,9 @@ from typing import Any, NoReturn, cast
 
 from console.errors import ConsoleError
 
+Run = Callable[[argparse.Namespace, Mapping[str, str]], int]
+"""Runs a command with the environment. Returns the exit code."""
+
 _ACCOUNT_OPTIONS = {"profile": "AWS_PROFILE", "region": "AWS_REGION", "stack_name": "STACK_NAME"}
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _ONE_OF = re.compile(r"one of the arguments (.*) is required")
@@ -106,6 +109,21 @@ def late(module: str, add: str) -> Callable[[Parser], None]:
 def sentence(help: str) -> str:
     """The line about a command in a list of commands, as a sentence: with it the command's own page begins."""
     return f"{help[:1].upper()}{help[1:]}."
+
+
+def adding(
+    parser: argparse.ArgumentParser, options: Callable[[argparse.ArgumentParser], object] = lambda _: None
+) -> Callable[[str, Run, str], argparse.ArgumentParser]:
+    """What adds a command to those below `parser`, by its name, what runs it, and its line. Each has `options`."""
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Run, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=sentence(help))
+        command.set_defaults(run=run)
+        options(command)
+        return command
+
+    return add
 
 
 class Version(argparse.Action):

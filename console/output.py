@@ -48,6 +48,12 @@ def show(text: str) -> None:
         print(text)
 
 
+def print_lines(lines: Sequence[tuple[str, str]]) -> None:
+    """Print each text behind its label."""
+    longest = max(len(label) for label, _ in lines)
+    print("\n".join(f"{label.ljust(longest)}  {text}" for label, text in lines))
+
+
 def say_nothing_found(text: str, options: "argparse.Namespace") -> None:
     """Say that nothing was found: where the table would be, or beside a document, which is what programs read."""
     is_document = options.json or getattr(options, "csv", False)

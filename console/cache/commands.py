@@ -7,12 +7,12 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openai_proxy.cache.answers import is_namespace
 
-from console.arguments import add_yes, announced, confirm, known
+from console.arguments import add_yes, adding, announced, confirm, known
 from console.cache.store import Answer, CacheStore
 from console.cache.streams import StreamStore
 from console.cache.text import (
@@ -55,15 +55,12 @@ _USUAL_DAYS = "30d"
 
 def add_cache(cache: argparse.ArgumentParser) -> None:
     """Give `cache` its commands."""
-    commands = cache.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        command.set_defaults(run=run)
+    def places(command: argparse.ArgumentParser) -> None:
         add_table_options(command, "CacheTable")
         add_place_option(command, "CacheBucket")
-        return command
 
+    add = adding(cache, places)
     stats = add("stats", _stats, "sum up what is kept and, from the ledger, what it saved; by default in 30 days")
     stats.add_argument(
         *("--by",),

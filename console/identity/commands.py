@@ -12,6 +12,7 @@ from typing import Any
 
 from openai_proxy.identity import Identity, IdentityFileError, Issuer, Plan, load_identity, warnings_of
 
+from console.arguments import adding
 from console.errors import ConsoleError, no_file
 from console.output import show, terminal_width
 from console.stack import Table, add_table_options, table_at_hand
@@ -33,16 +34,12 @@ _NAME_A_STACK = "Remedy: name it with --stack-name, or its table with --keys-tab
 
 def add_identity(identity: argparse.ArgumentParser) -> None:
     """Give `identity` its command."""
-    commands = identity.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    check = commands.add_parser(
-        "check", help="check the file, and say what it means", description="Check the file, and say what it means."
-    )
+    check = adding(identity)("check", _check, "check the file, and say what it means")
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help=f"default: {FILE}")
     check.add_argument(
         "--force", action="store_true", help="take names of servers and models that the files do not know"
     )
     add_table_options(check, "KeysTable")
-    check.set_defaults(run=_check)
 
 
 def read_identity(file: Path) -> Identity | None:

@@ -10,11 +10,11 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from openai_proxy.client_keys import ATTRIBUTES, without_keys
 
-from console.arguments import announced
+from console.arguments import adding, announced
 from console.errors import ConsoleError
 from console.keys.keys import Wanted, create_key, others_of_its_line, revoke_client, revoke_key, rotate_key, update_key
 from console.keys.options import add_attributes, add_unset, wanted, whole
@@ -34,13 +34,7 @@ _HOUR = 3600
 
 def add_keys(keys: argparse.ArgumentParser) -> None:
     """Give `keys` its commands."""
-    commands = keys.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        command.set_defaults(run=run)
-        return command
-
+    add = adding(keys)
     create = add("create", _create, "make a client key; it is shown once")
     add_attributes(create, required=True)
 

@@ -14,7 +14,7 @@ from openai_proxy.pricing.price_book import PriceBook, Quote
 from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
-from console.arguments import known, sentence
+from console.arguments import adding, known
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.prices.book import add_book_options, add_servers_file, chosen_book
@@ -29,19 +29,14 @@ _MOST_NAMED = 40
 
 def add_prices(prices: argparse.ArgumentParser) -> None:
     """Give `prices` its commands."""
-    subcommands = prices.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        return subcommands.add_parser(name, help=help, description=sentence(help))
-
-    check = add("check", "check your own prices")
+    add = adding(prices)
+    check = add("check", _check, "check your own prices")
     file = Path("prices.yaml")
     check.add_argument("prices", nargs="?", type=Path, default=file, metavar="FILE", help=f"default: {file}")
     add_servers_file(check)
     check.add_argument("--json", action="store_true", help="print JSON, for programs")
-    check.set_defaults(run=_check)
 
-    show = add("show", "show what a server or a model costs")
+    show = add("show", _show, "show what a server or a model costs")
     show.add_argument("--server", metavar="NAME", help="only prices of this server")
     show.add_argument("--model", metavar="NAME", help="only prices of this model")
     at = "the prices of then: YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC); default: now"
@@ -49,9 +44,8 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
     show.add_argument("--tier", metavar="NAME", help="the prices of this service tier, such as priority or batch")
     show.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_book_options(show)
-    show.set_defaults(run=_show)
 
-    refresh = add("refresh", "take over the newest list prices of genai-prices")
+    refresh = add("refresh", _refresh, "take over the newest list prices of genai-prices")
     source = refresh.add_mutually_exclusive_group()
     source.add_argument("--from", dest="file", type=Path, metavar="FILE", help="read this wheel, or data.json")
     source.add_argument("--installed", action="store_true", help="read the package that is installed here")
@@ -65,7 +59,6 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
     )
     refresh.add_argument("--dry-run", action="store_true", help="only say what would change")
     refresh.add_argument("--json", action="store_true", help="print JSON, for programs")
-    refresh.set_defaults(run=_refresh)
 
 
 def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:

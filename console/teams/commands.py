@@ -6,14 +6,14 @@ Its one rule: a team that keys name is not deleted: they would be refused.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from openai_proxy.client_keys import LIMITS
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.limits import PERIODS
 
-from console.arguments import add_yes, announced, confirm
+from console.arguments import add_yes, adding, announced, confirm
 from console.errors import ConsoleError
 from console.keys.counters import read_counters
 from console.keys.keys import check_resets
@@ -21,7 +21,7 @@ from console.keys.options import add_limits
 from console.keys.release import give_back
 from console.keys.text import limits_text, moment, whose
 from console.keys.usage import LABELS, Used, calendar_of
-from console.output import show, terminal_width
+from console.output import print_lines, show, terminal_width
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import Columns, table
 from console.teams.teams import Team, TeamStore, checked
@@ -34,14 +34,7 @@ _COUNTED = {"rpm": "Requests/min", "tpm": "Tokens/min", "parallel": "Parallel"}
 
 def add_teams(teams: argparse.ArgumentParser) -> None:
     """Give `teams` its commands."""
-    commands = teams.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        command.set_defaults(run=run)
-        add_table_options(command, "KeysTable")
-        return command
-
+    add = adding(teams, lambda command: add_table_options(command, "KeysTable"))
     create = add("create", _create, "make a team")
     add("list", _list, "list the teams")
     showing = add("show", _show, "show all about a team, and the keys that name it")
@@ -111,7 +104,7 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
         *(("Damaged", problem) for problem in team.problems),
         *(("Key", f"{whose(key)}, {key.state(time.time())}") for key in keys),
     ]
-    _print_lines(lines)
+    print_lines(lines)
     return 0
 
 
@@ -155,7 +148,7 @@ def _usage(options: argparse.Namespace, environ: Environment) -> int:
     if not teams:
         print("There are no teams. `openai-proxy teams create` makes one.")
     for team, each in zip(teams, used, strict=True):
-        _print_lines([("Team", harmless(team.name)), *_used_lines(team, each), ("At", moment(now))])
+        print_lines([("Team", harmless(team.name)), *_used_lines(team, each), ("At", moment(now))])
     return 0
 
 
@@ -241,8 +234,3 @@ def _used_lines(team: Team, used: Used) -> list[tuple[str, str]]:
             spent, reserved = usd(used.spent[period]), usd(used.reserved[period])
             lines.append((LABELS[period], f"{spent} spent, {reserved} reserved, of {budget.normalize():f} USD"))
     return lines
-
-
-def _print_lines(lines: list[tuple[str, str]]) -> None:
-    longest = max(len(label) for label, _ in lines)
-    print("\n".join(f"{label.ljust(longest)}  {text}" for label, text in lines))

@@ -5,11 +5,11 @@ Its one rule: a user is named by what `users list` shows: the id, or the `sub` o
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from console.arguments import announced
+from console.arguments import adding, announced
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.identity.commands import read_identity
@@ -17,7 +17,7 @@ from console.keys.counters import read_counters
 from console.keys.text import moment
 from console.keys.usage import LABELS, Used
 from console.known import check_filters
-from console.output import say_nothing_found, show, terminal_width
+from console.output import print_lines, say_nothing_found, show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import Columns, table
@@ -33,14 +33,7 @@ _ATTRIBUTES = ("client_id", "key_id", "end_user", "outcome", "cost", "timestamp"
 
 def add_users(users: argparse.ArgumentParser) -> None:
     """Give `users` its commands."""
-    commands = users.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        command.set_defaults(run=run)
-        add_table_options(command, "KeysTable")
-        return command
-
+    add = adding(users, lambda command: add_table_options(command, "KeysTable"))
     listing = add("list", _list, "list who has signed in and what each has spent, those who spent most first")
     add_period(listing)
     listing.add_argument("--client", metavar="ID", help="only with plans of this client")
@@ -146,7 +139,7 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
     ]
     if "reason" in block:
         lines.append(("Reason", harmless(str(block["reason"]))))
-    _print_lines([*lines, *_usage_lines(used), ("At", moment(now))])
+    print_lines([*lines, *_usage_lines(used), ("At", moment(now))])
     return 0
 
 
@@ -157,7 +150,7 @@ def _usage(options: argparse.Namespace, environ: Environment) -> int:
         print(to_json({"user_id": user.id, **_plain_usage(used)}))
         return 0
     unknown = [] if _has_come(user, options, environ) else [("State", _UNKNOWN)]
-    _print_lines([("User id", user.id), *unknown, *_usage_lines(used), ("At", moment(now))])
+    print_lines([("User id", user.id), *unknown, *_usage_lines(used), ("At", moment(now))])
     return 0
 
 
@@ -249,8 +242,3 @@ def _usage_lines(used: Used) -> list[tuple[str, str]]:
         for period, spent in used.spent.items()
     ]
     return [*lines, *texts]
-
-
-def _print_lines(lines: list[tuple[str, str]]) -> None:
-    longest = max(len(label) for label, _ in lines)
-    print("\n".join(f"{label.ljust(longest)}  {text}" for label, text in lines))
