@@ -73,7 +73,7 @@ def usd(bill: dict[str, Line], *names: str) -> float:
 
 
 def queue_calls(batch: int) -> float:
-    """Calls of SQS for each message of one queue: it is sent alone, received and deleted with others."""
+    """Calls of SQS for each message of one queue: a message is sent alone, and received and deleted with others."""
     return 1 + 2 * math.ceil(batch / RECEIVED_AT_ONCE) / batch
 
 

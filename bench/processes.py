@@ -49,7 +49,7 @@ class Process:
 
     @property
     def id(self) -> int:
-        """What the kernel calls it."""
+        """The id by which the kernel knows the process."""
         return self._popen.pid
 
     @property
@@ -69,7 +69,7 @@ class Process:
             raise RuntimeError(f"{self._popen.args!r} ended with status {self._popen.returncode}")
 
     def wait(self) -> int:
-        """Wait for its end: nanoseconds from the start to the end."""
+        """Wait for the end of the process: nanoseconds from the start to the end."""
         if self._popen.wait() != 0:
             raise RuntimeError(f"{self._popen.args!r} ended with status {self._popen.returncode}")
         return time.monotonic_ns() - self.started
@@ -81,11 +81,11 @@ class Process:
 
     @property
     def proportional(self) -> float:
-        """Memory of it and its children in megabytes (1,000,000 bytes), where a shared page counts once (PSS)."""
+        """Memory of the process and its children in megabytes (1,000,000 bytes); a shared page counts once (PSS)."""
         return sum(_rollup(each, "Pss:") for each in (self.id, *self.children))
 
     def stop(self) -> None:
-        """End it, with all that it has started."""
+        """End the process, with all that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
@@ -275,7 +275,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_port() -> int:
-    """One of them."""
+    """A port that nobody listens on."""
     return free_ports(1)[0]
 
 

@@ -84,7 +84,7 @@ class Sent:
 
     @property
     def sha256(self) -> str:
-        """Of the body."""
+        """The SHA-256 of the body."""
         return hashlib.sha256(self.body).hexdigest()
 
     def header(self, name: str) -> str:

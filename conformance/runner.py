@@ -175,5 +175,5 @@ def as_table(results: Iterable[Result]) -> str:
 
 
 def as_json(results: Iterable[Result]) -> str:
-    """The same for programs."""
+    """The results for programs."""
     return json.dumps([result.as_json() for result in results], indent=1)

@@ -77,7 +77,7 @@ class FaultServer(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self.server_address[1])
 
     @contextlib.contextmanager
@@ -180,7 +180,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self._buffer += received
 
     def _reply(self, name: str, request: Received) -> Reply:
-        """What the case says; without one, what the request was."""
+        """Reply as the case says; without a case, tell what the request was."""
         if name == PROGRESS:
             events = parse_qs(urlsplit(request.target).query).get("got", ["0"])[0]
             self._faults.runs.got(request.run, int(events) if events.isdecimal() else 0)

@@ -42,7 +42,7 @@ def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> float:
 
 
 def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The client's and the server's. `folder` then has `root.pem`, the authority, and `server.pem`."""
+    """The contexts of the client and of the server. `folder` then has `root.pem`, the authority, and `server.pem`."""
     root, between, leaf = (rsa.generate_private_key(65537, 2048) for _ in range(3))
     chain = _certificate(_HOST, leaf, "between", between), _certificate("between", between, "root", root)
     pem = serialization.Encoding.PEM
@@ -55,7 +55,7 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def _certificate(name: str, key: rsa.RSAPrivateKey, issuer: str, by: rsa.RSAPrivateKey) -> x509.Certificate:
-    """Of `name`, signed by `issuer`; all but the host's own may sign others."""
+    """The certificate of `name`, signed by `issuer`; all but the host's own may sign others."""
     now, authority = dt.datetime.now(dt.UTC), name != _HOST
     signer, subject = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in (issuer, name))
     number, end = x509.random_serial_number(), now + dt.timedelta(days=1)

@@ -33,7 +33,7 @@ class Signing:
 
 
 def signing(rounds: int) -> list[Signing]:
-    """A request for Bedrock with a body of each of `SIZES`, and SHA-256 over that body."""
+    """Sign a request for Bedrock with a body of each of `SIZES`, and SHA-256 over that body."""
     server = _bedrock()
     found: list[Signing] = []
     for name, size in SIZES.items():
@@ -62,7 +62,7 @@ def _bedrock() -> Server:
 
 
 def _least(rounds: int, times: int, *works: Callable[[], object]) -> list[float]:
-    """Milliseconds of CPU that each of `works` takes at least."""
+    """The fewest milliseconds of CPU that each of `works` takes."""
     least = [float("inf")] * len(works)
     for _ in range(rounds):
         for number, work in enumerate(works):

@@ -47,7 +47,7 @@ class Busy:
 
 
 def machine() -> tuple[float, float]:
-    """Seconds since the start of the machine in which its processors worked, and all of them."""
+    """Seconds in which the processors of the machine have worked since its start, and all seconds."""
     # user, nice, system, idle, iowait, irq, softirq, steal, in USER_HZ, which is 100: proc_stat(5).
     first, *_ = Path("/proc/stat").read_text().splitlines()
     ticks = [int(value) for value in first.split()[1:9]]
@@ -128,6 +128,6 @@ async def _client(target: Target, workload: Workload, plan: Plan, requests: int,
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The 50th and the 99th."""
+    """The 50th and the 99th percentile."""
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return cuts[49], cuts[98]

@@ -58,7 +58,7 @@ class LongStream:
         return _between(self.moments[self.chunks - self.chunks // 10], self.moments[self.chunks])
 
     def first_tenth_of_a_young_one(self) -> tuple[float, float]:
-        """The same, at the same time, of a stream that has just begun."""
+        """Microseconds of CPU per chunk, and chunks per piece, of a stream that has just begun at that time."""
         return _between(self.young[0], self.young[self.chunks // 10])
 
 

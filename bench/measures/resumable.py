@@ -30,7 +30,7 @@ class _Kept:
 
     @property
     def resident(self) -> float:
-        """Its resident megabytes."""
+        """Resident megabytes of the sandbox."""
         return self._target.resident
 
     async def exchange(self, workload: Workload) -> Exchange:

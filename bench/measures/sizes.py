@@ -57,7 +57,7 @@ class Size:
 
     @property
     def cold(self) -> float:
-        """From the first request of a sandbox to its first byte, over TLS."""
+        """Milliseconds from the first request of a sandbox to its first byte, over TLS."""
         return self.first + self.handshakes
 
     @property
@@ -131,7 +131,7 @@ async def _measured(bench: Bench, groups: Groups) -> list[Size]:
 
 
 def _waiting(name: str, fast: _Found, slow: _Found) -> tuple[float, float, float]:
-    """What `Size` calls byte, chunk and extra."""
+    """The delays that `Size` calls byte, chunk and extra."""
     byte = max(_added(found, name, Load.first_byte)[1] for found in (fast, slow))
     chunk = max(_added(found, name, Load.chunk)[1] for found in (fast, slow))
     before = _added(slow, name, Load.first_byte)[0] / 1000

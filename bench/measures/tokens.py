@@ -93,7 +93,7 @@ _LIBRARY_ALONE = "import jwt; users = None"
 
 
 def starts(rounds: int, folder: Path) -> Starts:
-    """In fresh interpreters, one after the other, with bytecode. An issuer over HTTPS has the keys.
+    """Measure starts in fresh interpreters, one after the other, with bytecode. An issuer over HTTPS has the keys.
 
     What an issuer adds is measured by itself: beside all that the authorizer loads it would be lost. CPU is counted, of
     the thread that INIT waits for and of all the others: what a busy machine lets wait is no part of it.

@@ -46,7 +46,7 @@ class Books:
 
     @property
     def faults(self) -> int:
-        """All that is wrong."""
+        """All that is wrong in the ledger."""
         return self.missing + self.too_many + self.wrong + self.wrong_sums
 
 

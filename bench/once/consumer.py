@@ -78,7 +78,7 @@ class Busy:
 
 
 def _plain(value: Any) -> Any:
-    """With numbers as MiniStack writes them: it compares a transaction that comes again with what it made of it."""
+    """A value with numbers as MiniStack writes them: it compares what comes again with its own form of it."""
     if isinstance(value, list):
         return [_plain(each) for each in cast("list[Any]", value)]
     if not isinstance(value, dict):

@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
     @property
     def limit(self) -> Decimal:
-        """How much it lets through."""
+        """How much the limit lets through."""
         [found] = [value for name, value in self.limits.items() if name != "id"]
         return Decimal(found)
 

@@ -43,17 +43,17 @@ class Taken(NamedTuple):
     failed: int = 0
 
     def and_(self, other: "Taken") -> "Taken":
-        """The sum of both."""
+        """The takes of both processes together."""
         requests, tokens = self.requests + other.requests, self.tokens + other.tokens
         return Taken(requests, tokens, self.cost + other.cost, self.failed + other.failed)
 
     def to_line(self) -> str:
-        """As a process tells it."""
+        """The line by which a process tells it."""
         return json.dumps([self.requests, self.tokens, str(self.cost), self.failed])
 
     @classmethod
     def from_line(cls, line: str) -> "Taken":
-        """What a process has told."""
+        """The takes that the line of a process tells."""
         requests, tokens, cost, failed = json.loads(line)
         return cls(requests, tokens, Decimal(cost), failed)
 

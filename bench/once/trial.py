@@ -45,7 +45,7 @@ class Trial:
 
 @dataclass(slots=True)
 class Tried:
-    """How it went, beside what is in the table."""
+    """How the trial went, beside what is in the table."""
 
     batches: int = 0
     deliveries: int = 0

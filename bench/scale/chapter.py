@@ -38,7 +38,7 @@ async def scale(bench: Bench) -> list[Figure]:
 
 
 def _climb(place: int, part: float) -> list[Run]:
-    """In a process of its own: each comes out the same wherever it runs."""
+    """Climb a ladder in a process of its own: each comes out the same wherever it runs."""
     with _without_log():
         return ceilings()[place].climb(part)
 

@@ -77,7 +77,7 @@ class CostsClient:
             raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "GetItem")
 
     def _holds(self, write: "_Write") -> bool:
-        """Whether what must not be there is not."""
+        """Whether the attribute that must not be there is missing."""
         if write.absent in ("", "pk"):
             return not write.absent or write.name not in self._sizes
         return write.absent not in self._attributes.get(write.name, ())

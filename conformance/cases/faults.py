@@ -74,7 +74,7 @@ def _nothing(name: str, about: str, reply: Reply) -> Case:
 
 
 def _dripping(piece: bytes, end: bytes) -> tuple[Step, ...]:
-    """`piece` again and again for twice as long as an impatient proxy waits for a whole answer, then the `end`."""
+    """Send `piece` again and again for twice as long as an impatient proxy waits for a whole answer, then the `end`."""
     return (*(step for _ in range(50) for step in (Raw(piece), Wait(0.2))), Raw(end))
 
 
