@@ -154,7 +154,8 @@ def _of_client(repricing: Repricing, client_id: str, day: date) -> dict[tuple[st
         moved = 0
         entries = ledger.entries(client_id, day)
         while part := list(islice(entries, _PART)):
-            changes = _changes(part, prices, done, groups)
+            changes = [change for entry in part if (change := change_of(entry, prices))]
+            _count(part, changes, done, groups)
             refused = ledger.apply(changes) if apply else []
             applied = {change.key: change for change in changes} if apply else {}
             for change in refused:
@@ -169,23 +170,20 @@ def _of_client(repricing: Repricing, client_id: str, day: date) -> dict[tuple[st
     raise ConsoleError(f"Others keep changing the entries of '{client_id}' on {day}. Remedy: run it again later.")
 
 
-def _changes(
+def _count(
     entries: Iterable[Item],
-    prices: PriceBook,
+    changes: Iterable[Change],
     done: Mapping[Key, Mapping[str, Any]],
     groups: dict[tuple[str, ...], Group],
-) -> list[Change]:
-    """The entries that have another price in the book. All are counted into `groups`, those done before as changed."""
-    changes: list[Change] = []
+) -> None:
+    """Count the entries into `groups`: those that change, and those done before, as changed."""
+    new = {change.key: change.new for change in changes}
     for entry in entries:
-        change = change_of(entry, prices)
-        if change:
-            changes.append(change)
-        before = done.get((entry["pk"], entry["sk"]))
+        key = (entry["pk"], entry["sk"])
+        before = done.get(key)
         names = tuple(str(entry.get(name, "-")) for name in _NAMES)
         group = groups.setdefault(names, Group())
-        group.add(before or entry, change.new if change else entry, changed=bool(change or before))
-    return changes
+        group.add(before or entry, new.get(key, entry), changed=bool(key in new or before))
 
 
 def _corrected_before(entries: Iterable[Item], changes: Iterable[Change]) -> list[Item]:

@@ -47,6 +47,7 @@ class _Waiting:
         self.event = event
         self.entry = entry
         self.is_taken = False
+        self.is_queued = False
         self.may_be_there = False
         self.tries = 0
         self.reason = "no time was left"
@@ -108,29 +109,29 @@ class Publisher:
             self._put_again(each, to_bus)
             if each.is_taken:
                 continue
-            is_queued = self._queue(each, latest, trace_id)
-            _log(each, is_queued=is_queued)
+            self._queue(each, latest, trace_id)
+            _log(each)
             if each.is_terminal:
-                fate = "queued" if is_queued else "lost"
+                fate = "queued" if each.is_queued else "lost"
                 to_bus = 0.0  # the bus would not take the other event either
                 # A captured answer is of no use if the event of its request is lost.
-                latest = latest if is_queued else 0.0
+                latest = latest if each.is_queued else 0.0
         return fate
 
-    def _queue(self, each: _Waiting, latest: float, trace_id: str | None) -> bool:
-        """Put an event into a queue because the bus has not taken it. Returns whether the queue has it."""
+    def _queue(self, each: _Waiting, latest: float, trace_id: str | None) -> None:
+        """Put an event into a queue because the bus has not taken it, and note whether the queue has."""
         queue = self._queues.terminal if each.is_terminal else self._queues.captured
         if not queue or latest <= self._clock():
-            return False
+            return
         from proxy.records.overflow import Overflow, envelope_of  # noqa: PLC0415  # hardly any sandbox needs it
 
         body = envelope_of(each.event, each.entry["Detail"])
         failure = Overflow(self._aws, self._sleep, self._clock).put(queue, body, trace_id, latest)
         if failure is None:
-            return True
+            each.is_queued = True
+            return
         each.reason += f"; {failure.reason}"
         each.may_be_there = each.may_be_there or failure.may_be_there
-        return False
 
     def _put_again(self, each: _Waiting, latest: float) -> None:
         """Put one event alone until the bus takes it, or all tries are used up."""
@@ -158,10 +159,10 @@ class Publisher:
                 each.is_taken = True
 
 
-def _log(lost: _Waiting, *, is_queued: bool) -> None:
+def _log(lost: _Waiting) -> None:
     """Log the event's id, and a lost terminal event whole. A captured answer is content, which must not be in a log."""
     facts = {"id": lost.event.id, "reason": lost.reason, "tries": lost.tries}
-    if is_queued:
+    if lost.is_queued:
         log("WARN", QUEUED, **facts)
     elif lost.is_terminal:
         log("ERROR", NOT_CONFIRMED if lost.may_be_there else NOT_PUBLISHED, **facts, entry=lost.entry)

@@ -72,7 +72,8 @@ class Streams:
             return Recording(self._another(), self._state(call, timeline), settings.kept, watched, settings.times)
 
         def begin() -> Recording:
-            return writing.begin(recording(lambda: response.broken))
+            writing.begin(made := recording(lambda: response.broken))
+            return made
 
         settings.let_stop(stopper)
         if not call.wants_no_wait:
@@ -85,8 +86,8 @@ class Streams:
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
             settings.let_stop(None)
             return call._replace(refused=as_proxy_error(error, call.id)), None
-        detached = DetachedResponse(writing.begin(made), call.id, call.path)
-        return call, Written(call, detached, stopper, writing, settings)
+        writing.begin(made)
+        return call, Written(call, DetachedResponse(made, call.id, call.path), stopper, writing, settings)
 
     def _state(self, call: Call, timeline: Timeline) -> State:
         if call.key is None:

@@ -48,14 +48,13 @@ class Writing:
         self._start, self._call_id = start, call_id
         self._waits: list[Callable[[float], object]] = []
 
-    def begin(self, made: Recording) -> Recording:
-        """The recording `made`, which is written from now on; if that cannot be, it is lost, and the answer goes on."""
+    def begin(self, made: Recording) -> None:
+        """Begin to write the recording `made`; if that cannot be, it is lost, and the answer goes on."""
         try:
             self._waits.append(self._start(made))
         except RuntimeError as error:  # no thread can be started
             made.is_lost = True
             log("ERROR", "A resumable stream is not written down", id=self._call_id, reason=str(error))
-        return made
 
     def wait(self, seconds: float) -> None:
         """Wait until all is written, for at most so many seconds."""

@@ -332,7 +332,7 @@ def test_when_nothing_listens_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
     assert main(["keys", "list"], {"KEYS_TABLE": "keys"}) == 2
-    assert "local stack running?" in capsys.readouterr().err
+    assert "start the local stack (`make run`)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
