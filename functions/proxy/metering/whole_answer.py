@@ -53,7 +53,7 @@ class _Call:
     def add(self, part: Mapping[str, Any]) -> None:
         custom = object_of(part.get("custom"))
         function = custom or object_of(part.get("function"))
-        self.is_custom = self.is_custom or bool(custom) or part.get("type") == "custom"
+        self.is_custom = self.is_custom or bool(custom)
         self.name += function.get("name") or ""
         arguments = function.get("arguments")
         self.arguments += json.dumps(arguments) if isinstance(arguments, dict) else arguments or ""
