@@ -1,12 +1,15 @@
 """A key's limits in shards: whatever happens in whatever order, no more is let through than the limit, and no less."""
 
+import json
 import random
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from openai_proxy.key_limits import Limits
+from openai_proxy.shards.limits import PARTS, Whole
 from proxy.errors import LimitError
 from proxy.limits.counters import Counters
 from proxy.limits.shards import Shards
@@ -362,3 +365,40 @@ def test_what_was_taken_of_a_team_goes_back_when_its_key_cannot_be_asked() -> No
     table.faults = ["ok", *["ServiceUnavailable"] * 5]
     assert not sandbox.take(key).is_checked
     assert table.numbers("limits#team.web#5") == before
+
+
+class Crowded(LimitsItems):
+    """Others are faster so many times, in the counter or in its shards."""
+
+    place, faster = "counter", 0
+
+    def update(self, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
+        key = arguments["Key"]["pk"]["S"]
+        if self.faster and self.place == ("counter" if key == "limits#k" else "shards"):
+            self.faster -= 1
+            return False, self.items.get(key, {})
+        return super().update(arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "times", "said"),
+    [("counter", 23, ""), ("counter", 240, "counter"), ("shards", 40, ""), ("shards", 240, "items")],
+)
+def test_who_is_never_fast_enough_tries_elsewhere_and_says_in_the_end_who_was(
+    place: str, times: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Crowded()
+    table.place, table.faster = place, times
+    taken = Sandbox(table, 0.5, policy="open").take(Limits("k", rpm=60))
+    assert taken.is_checked is not bool(said)
+    reasons = [json.loads(line)["reason"] for line in capsys.readouterr().out.splitlines()]
+    assert reasons == ([f"dynamodb:UpdateItem: NoAnswer, others changed the {said} each time"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("drawn", "count", "numbers"), [([], 1, [1]), ([], 3, [1, 2, 3]), ([2, 11, 7], 3, [1, 2, 3, 7, 11])]
+)
+def test_a_counter_may_have_the_shards_of_now_and_those_that_have_drawn(
+    drawn: list[int], count: int, numbers: list[int]
+) -> None:
+    assert Whole.numbers({PARTS: {str(number): {} for number in drawn}}, count) == numbers
