@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
-from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.cloudwatch import CONFIG, CloudWatch
 from openai_proxy.events.bus import Bus
 from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import CostsTable
@@ -32,7 +32,7 @@ _dynamodb = _AWS.client("dynamodb", config=_CONFIG)
 # Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _record_throttles = RecordThrottles(
     ledger=CostsTable(_dynamodb, os.environ["COSTS_TABLE"]),
-    metrics=CloudWatch(_AWS.client("cloudwatch", config=_CONFIG), os.environ["METRICS_NAMESPACE"]),
+    metrics=CloudWatch(_AWS.client("cloudwatch", config=CONFIG), os.environ["METRICS_NAMESPACE"]),
     busiest=Busiest(_dynamodb, os.environ["COSTS_TABLE"]),
     logger=_logger,
     lake=_lake(os.environ.get("LAKE_STREAM")),

@@ -284,12 +284,10 @@ class ContainerCredentials:
         if status != 200:
             raise AwsError("credentials", f"HTTP {status}")
         answer = object_of(loads_or_none(body))
-        access_key, secret_key, expiration = (
-            answer.get(name) for name in ("AccessKeyId", "SecretAccessKey", "Expiration")
-        )
-        token = answer.get("Token")
+        names = ("AccessKeyId", "SecretAccessKey", "Token", "Expiration")
+        access_key, secret_key, token, expiration = map(answer.get, names)
         try:
-            if _is_header(access_key) and _is_header(secret_key) and (token is None or _is_header(token)):
+            if _is_header(access_key) and _is_header(secret_key) and _is_header(token):
                 return Credentials(access_key, secret_key, token), datetime.fromisoformat(str(expiration)).timestamp()
         except (ValueError, OverflowError):
             pass

@@ -286,6 +286,12 @@ def test_functions_of_full_batches_spare_a_check_that_dynamodb_makes_too(
     assert configs["dynamodb"].retries["mode"] == "standard"
 
 
+@pytest.mark.parametrize("name", [name for name, settings in EVERY.items() if "METRICS_NAMESPACE" in settings])
+def test_a_call_that_cloudwatch_may_have_heard_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    retries = [config.retries for service, config in clients_of(name, monkeypatch) if service == "cloudwatch"]
+    assert [each["total_max_attempts"] for each in retries] == [1]
+
+
 TIME_OF_AN_AUTHORIZER = 5.0
 """Seconds for which the proxy waits for one: what `Aws` has for a call that has no time of its own."""
 

@@ -422,7 +422,12 @@ def test_container_credentials_that_are_refused() -> None:
         container("2999-01-01T00:00:00Z", status=403)[0]()
 
 
-@pytest.mark.parametrize("failure", [(500, b""), (200, b"{}"), (200, b"<html>"), (200, b"null"), None])
+WITHOUT_TOKEN = b'{"AccessKeyId": "B", "SecretAccessKey": "S", "Expiration": "2999-01-01T00:00:00Z"}'
+
+
+@pytest.mark.parametrize(
+    "failure", [(500, b""), (200, b"{}"), (200, b"<html>"), (200, b"null"), (200, WITHOUT_TOKEN), None]
+)
 def test_container_credentials_that_are_still_good_are_used_while_they_cannot_be_renewed(
     failure: tuple[int, bytes] | None,
 ) -> None:
@@ -449,7 +454,12 @@ def test_what_the_container_answers_is_used_only_while_it_is_good_and_asked_for_
     now = time.time()
     keys, ends = ("old", "old" if seconds == 60 else "new"), (60, seconds)
     answers = [
-        {"AccessKeyId": key, "SecretAccessKey": "S", "Expiration": datetime.fromtimestamp(now + end, UTC).isoformat()}
+        {
+            "AccessKeyId": key,
+            "SecretAccessKey": "S",
+            "Token": "T",
+            "Expiration": datetime.fromtimestamp(now + end, UTC).isoformat(),
+        }
         for key, end in zip(keys, ends, strict=True)
     ]
 
@@ -460,7 +470,7 @@ def test_what_the_container_answers_is_used_only_while_it_is_good_and_asked_for_
     assert [credentials().access_key for _ in range(4)] == ["old", used, used, used]
 
 
-@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"AccessKeyId": 1, "SecretAccessKey": "s"}'])
+@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"AccessKeyId": 1, "SecretAccessKey": "s"}', WITHOUT_TOKEN])
 def test_container_credentials_that_are_none(answer: bytes) -> None:
     def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
         return 200, {}, answer
