@@ -78,9 +78,9 @@ class ApplyGuards:
             try:
                 done += self._judge([seen for _, seen in of_key])
             except Exception as error:  # noqa: BLE001  # whatever the items of one key hold, its neighbours are judged
-                self.logger.warning("requests not judged", key_id=key_id, reason=repr(error))
+                self.logger.warning("Requests were not judged", key_id=key_id, reason=repr(error))
                 failed += [message for message, _ in of_key]
-        self.logger.info("batch judged", acts=done, failed=len(failed), traces=traces_of(batch["Records"]))
+        self.logger.info("A batch was judged", acts=done, failed=len(failed), traces=traces_of(batch["Records"]))
         return again(dict.fromkeys(failed))
 
     def _read(self, body: str) -> Sequence[Seen]:

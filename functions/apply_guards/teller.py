@@ -37,7 +37,7 @@ class Teller:
         if self._topic:
             self._topic.publish(subject_of(action, stack), text_of(action, stack, runbooks))
         self._logger.warning(
-            "guard acted",
+            "A guard acted",
             guard=action.guard,
             act=action.doing.act,
             id=action.id,

@@ -24,7 +24,7 @@ from authorizer.token import looks_like_token
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-NOT_CHECKED, REFUSED = "client key not checked", "refused"
+NOT_CHECKED, REFUSED = "A client key was not checked", "A client was refused"
 """What the log says when the client gets a 503, and when it gets a 401; metric filters of the template count them."""
 
 _NO_TEAM = (
@@ -131,10 +131,10 @@ class Authorizer:
         except TokenRefusedError as refusal:
             return self._denied(refusal, **named)
         except UnknownTeamError:
-            self._logger.error("unknown team", remedy=_NO_TEAM, **named)  # noqa: TRY400 - the runtime logs the trace
+            self._logger.error("A key names an unknown team", remedy=_NO_TEAM, **named)  # noqa: TRY400 - the runtime logs the trace
             raise
         except DamagedKeyError as error:
-            self._logger.error("damaged team", problems=error.problems, **named)  # noqa: TRY400 - as above
+            self._logger.error("A team is damaged", problems=error.problems, **named)  # noqa: TRY400 - as above
             raise
 
     def _client(self, item: Mapping[str, Any]) -> ClientKey:
@@ -142,7 +142,7 @@ class Authorizer:
             return client_key_of(item)
         except DamagedKeyError as error:
             self._logger.error(  # noqa: TRY400 - the runtime logs the trace
-                "damaged client key", problems=error.problems, **_named(item)
+                "A client key is damaged", problems=error.problems, **_named(item)
             )
             raise
 

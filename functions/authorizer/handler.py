@@ -50,7 +50,7 @@ def _users(keys: KeysTable, logger: Logger) -> OfToken | None:
         from authorizer.users import Users, keys_of_issuers  # noqa: PLC0415
     except (IdentityFileError, ImportError) as error:
         logger.error(  # noqa: TRY400 - the reason says all
-            "the identity file cannot be used: no access token is taken", reason=str(error)
+            "The identity file cannot be used: no access token is taken", reason=str(error)
         )
         return _unusable
     pseudonyms = pseudonyms_of(lambda: _client("secretsmanager"), os.environ.get("PSEUDONYM_SECRET"))

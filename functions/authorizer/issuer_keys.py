@@ -132,7 +132,7 @@ class IssuerKeys:
         except FetchError as error:
             self._next_try = self._clock() + PAUSE
             self._logger.error(  # noqa: TRY400 - a fault of the issuer's
-                "the keys of an issuer cannot be fetched", issuer=self._issuer.issuer, reason=str(error)
+                "The keys of an issuer cannot be fetched", issuer=self._issuer.issuer, reason=str(error)
             )
             return
         if keys != self._keys:
@@ -140,7 +140,7 @@ class IssuerKeys:
             self.version += 1
         if private:
             self._logger.error(
-                "an issuer publishes private keys, which are not used", issuer=self._issuer.issuer, count=private
+                "An issuer publishes private keys, which are not used", issuer=self._issuer.issuer, count=private
             )
         self._fetched_at = self._clock()
         self._is_answering = True

@@ -58,11 +58,13 @@ class EndStreams:
             try:
                 ended += self._look(stream_id)
             except Exception:  # whatever is wrong with one stream, the others are still looked at
-                self.logger.exception("stream not looked at", id=stream_id)
+                self.logger.exception("A stream was not looked at", id=stream_id)
                 failed.append(message)
         if ended or failed:
             traces = traces_of(batch["Records"])
-            self.logger.info("batch looked at", messages=len(read), ended=ended, failed=len(failed), traces=traces)
+            self.logger.info(
+                "A batch of streams was looked at", messages=len(read), ended=ended, failed=len(failed), traces=traces
+            )
         return again(failed)
 
     def _look(self, stream_id: str) -> bool:
@@ -85,10 +87,10 @@ class EndStreams:
         try:
             event, _ = event_of_killed(unfinished, events, now, self.sign)
         except (ValueError, TypeError, KeyError):
-            self.logger.exception("stream cannot be told of", id=stream_id)
+            self.logger.exception("A stream cannot be told of", id=stream_id)
         else:
             self.bus.publish(event)
-            self.logger.warning("stream ended for its sandbox, which was killed", id=stream_id, events=events)
+            self.logger.warning("A stream was ended for its sandbox, which was killed", id=stream_id, events=events)
         self.table.told(stream_id)
 
 

@@ -29,7 +29,7 @@ def _sign(text: str) -> str:
     try:
         secret = _AWS.client("secretsmanager", config=_CONFIG).get_secret_value(SecretId=_secret)["SecretString"]
     except (BotoCoreError, ClientError, KeyError):
-        _logger.exception("a webhook is not told of a stream: its secret is unavailable")
+        _logger.exception("A webhook is not told of a stream: its secret is unavailable")
         return ""
     return signature_of(secret, text)
 

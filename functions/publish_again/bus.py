@@ -100,7 +100,7 @@ class OverflowQueue:
             try:
                 answer = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
             except (ClientError, BotoCoreError) as error:
-                self._logger.warning("messages not hidden", reason=str(error))
+                self._logger.warning("Messages were not hidden", reason=str(error))
                 return
             if failed := answer.get("Failed"):
-                self._logger.warning("messages not hidden", reason=str(failed[0].get("Code")), number=len(failed))
+                self._logger.warning("Messages were not hidden", reason=str(failed[0].get("Code")), number=len(failed))

@@ -95,10 +95,10 @@ class RecordCost:
         unsent = self.lake.put(written) if self.lake and written else {}
         unsent |= self._put_again(entry for key, entry in entries.items() if entry.claims and key not in unwritten)
         for key, reason in (unwritten | unsent).items():
-            self.logger.warning("entry not written", event_id=key[1], reason=reason)
+            self.logger.warning("An entry was not written", event_id=key[1], reason=reason)
             failed += messages[key]
         self.logger.info(
-            "batch recorded",
+            "A batch was recorded",
             messages=len(batch["Records"]),
             entries=len(written),
             unpriced=sum(entry.attributes["pricing"] == "unpriced" for entry in entries.values()),
@@ -143,7 +143,7 @@ class RecordCost:
                 self.metrics.put(data)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
             may_be_there = isinstance(error, NoAnswerError)
-            line = "metrics not confirmed" if may_be_there else "metrics not published"
+            line = "Metrics were not confirmed" if may_be_there else "Metrics were not published"
             self.logger.warning(line, reason=repr(error))
 
 

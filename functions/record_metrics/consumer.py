@@ -87,7 +87,7 @@ class RecordMetrics:
             self._done(run, len(mine))
         duplicates = len(measured) - len(mine) - len(busy)
         self._logger.info(
-            "batch counted",
+            "A batch was counted",
             events=len(mine),
             duplicates=duplicates,
             busy=len(busy),
@@ -100,7 +100,7 @@ class RecordMetrics:
         try:
             self._metrics.put(data)
         except NoAnswerError as error:
-            reason = "metrics not confirmed: if CloudWatch has them, these events count twice when they come again"
+            reason = "Metrics were not confirmed: if CloudWatch has them, these events count twice when they come again"
             self._logger.warning(reason, events=events, error=str(error))
             raise
 
@@ -111,11 +111,15 @@ class RecordMetrics:
         try:
             self._processed.done(run)
         except Exception:  # after an odd answer an SDK may raise anything
-            self._logger.exception("markers not written: these events count twice if they come again", events=events)
+            self._logger.exception(
+                "Markers were not written: these events count twice if they come again", events=events
+            )
 
     def _in_range(self, event_id: str, measurements: list[Measurement]) -> list[Measurement]:
         now = self._clock()
         if any(not is_acceptable(m.minute, now) for m in measurements):
-            self._logger.warning("event outside the time that CloudWatch accepts: not counted", event_id=event_id)
+            self._logger.warning(
+                "An event was not counted: it is outside the time that CloudWatch accepts", event_id=event_id
+            )
             return []
         return measurements

@@ -109,10 +109,10 @@ class RecordThrottles:
         written = [entry for key, entry in entries.items() if key not in unwritten]
         unsent = self.lake.put(written) if self.lake and written else {}
         for key, reason in (unwritten | unsent).items():
-            self.logger.warning("throttle not written", event_id=key[1], reason=reason)
+            self.logger.warning("A throttle was not written", event_id=key[1], reason=reason)
             failed += messages[key]
         self.logger.info(
-            "batch recorded", throttles=len(written), failed=len(failed), traces=traces_of(batch["Records"])
+            "A batch was recorded", throttles=len(written), failed=len(failed), traces=traces_of(batch["Records"])
         )
         return again(failed)
 
@@ -152,7 +152,7 @@ class RecordThrottles:
             if data:
                 self.metrics.put(data)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
-            self.logger.warning("metrics not published", reason=repr(error))
+            self.logger.warning("Metrics were not published", reason=repr(error))
 
     def _measurements(self, entries: "Sequence[tuple[LedgerEntry, int]]") -> Iterable[Measurement]:
         now = self.clock()

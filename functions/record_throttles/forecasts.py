@@ -42,7 +42,9 @@ class Forecasts:
             try:
                 told += self._keep(sorted(each, key=lambda sample: sample.seen_at))
             except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
-                self._logger.warning("limits of a server not kept", server=server, model=model, reason=repr(error))
+                self._logger.warning(
+                    "The limits of a server were not kept", server=server, model=model, reason=repr(error)
+                )
         return told
 
     def _keep(self, samples: list[Weather]) -> list[Weather]:

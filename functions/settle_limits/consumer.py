@@ -71,14 +71,14 @@ class SettleLimits:
         failed += [message for message, lease in leases if not self._give_back(lease)]
         unsettled = self.limits.settle(settlements.values())
         for marker, reason in unsettled.items():
-            self.logger.warning("not settled", event_id=settlements[marker].event_id, reason=reason)
+            self.logger.warning("A request was not settled", event_id=settlements[marker].event_id, reason=reason)
         settled = [each for each in settlements.values() if each.marker not in unsettled]
         untold = [marker for each in latest_of_each_key(settled) if (marker := self._untold(each, settled))]
         self.hints.learn(each.hint for each in settled if each.hint)
         failed += [message for marker in (*unsettled, *untold) for message in messages[marker]]
         failed = list(dict.fromkeys(failed))
         self.logger.info(
-            "batch settled",
+            "A batch was settled",
             messages=len(batch["Records"]),
             settled=len(settled),
             unpriced=sum(not each.is_priced for each in settled),
@@ -100,7 +100,7 @@ class SettleLimits:
         try:
             self.limits.give_back(lease)
         except (BotoCoreError, ClientError, NoAnswerError):
-            self.logger.exception("lease not given back", limits_id=lease.limits_id)
+            self.logger.exception("A lease was not given back", limits_id=lease.limits_id)
             return False
         return True
 
@@ -119,7 +119,7 @@ class SettleLimits:
                     if crossing.period == period:
                         self._tell(crossing, spoken_for)
         except Exception:  # a damaged counter must not fail the messages of other keys
-            self.logger.exception("thresholds not told", event_id=spoken_for.event_id)
+            self.logger.exception("Budget thresholds were not told", event_id=spoken_for.event_id)
             return spoken_for.marker
         return None
 
@@ -128,7 +128,7 @@ class SettleLimits:
         self.bus.publish(event_of(crossing, latest, self.clock()))
         self.limits.mark_told(crossing)
         self.logger.info(
-            "budget threshold reached",
+            "A budget threshold was reached",
             limits_id=crossing.limits_id,
             period=crossing.period,
             threshold=crossing.threshold,

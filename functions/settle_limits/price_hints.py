@@ -50,7 +50,7 @@ class PriceHints:
             try:
                 self._write(hint)
             except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
-                self._logger.warning("price hint not written", server=hint.server, reason=repr(error))
+                self._logger.warning("A price hint was not written", server=hint.server, reason=repr(error))
             if len(self._written) >= _MOST_REMEMBERED:  # clients make names up
                 self._written.clear()
                 self._usual.clear()
@@ -70,7 +70,7 @@ class PriceHints:
         try:
             return self._read(hint)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
-            self._logger.warning("price hint not read", server=hint.server, reason=repr(error))
+            self._logger.warning("A price hint was not read", server=hint.server, reason=repr(error))
             return None
 
     def _is_news(self, key: tuple[str, str], hint: PriceHint) -> bool:

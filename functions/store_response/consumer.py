@@ -57,7 +57,7 @@ class StoreResponse:
                     newest[item["cache_key"]["S"]] = item, message
         failed += [message for item, message in newest.values() if not self._store(item)]
         self._logger.info(
-            "batch stored",
+            "A batch was stored",
             messages=len(batch["Records"]),
             answers=len(newest),
             failed=len(failed),
@@ -71,7 +71,7 @@ class StoreResponse:
         if event.detail_type != "ResponseCaptured":
             return None
         if _is_over(event.data, self._clock()):
-            self._logger.info("answer expired before it was stored: dropped", event_id=event.id)
+            self._logger.info("An answer was dropped: it expired before it was stored", event_id=event.id)
             return None
         try:
             response = cached_response_of(event, self._prices)
@@ -86,13 +86,15 @@ class StoreResponse:
         return item if size <= LARGEST_ITEM else self._too_large(event.id, size)
 
     def _too_large(self, event_id: str, size: int) -> None:
-        self._logger.warning("answer too large for the response cache: dropped", event_id=event_id, size=size)
+        self._logger.warning(
+            "An answer was dropped: it is too large for the response cache", event_id=event_id, size=size
+        )
 
     def _store(self, item: Item) -> bool:
         try:
             self._cache.store(item)
         except (BotoCoreError, ClientError, NoAnswerError):
-            self._logger.exception("answer not stored", event_id=item["event_id"]["S"])
+            self._logger.exception("An answer was not stored", event_id=item["event_id"]["S"])
             return False
         return True
 

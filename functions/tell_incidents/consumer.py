@@ -68,14 +68,14 @@ class TellIncidents:
         last_at, since = last or (0.0, 0.0)
         # Times are whole seconds, so two changes may have the same time: the later one is told too.
         if change.at < last_at or change.is_alarm == (since > 0):
-            self.logger.info("told already", alarm=change.name)
+            self.logger.info("An incident was told already", alarm=change.name)
             return
         incident = self._incident(change, change.at if change.is_alarm else since)
         self.topic.publish(subject_of(incident), text_of(incident))
         self.bus.publish(event_of(incident, self.form))
         self.store.remember(change.name, change.at, change.at if change.is_alarm else 0.0)
         state = "began" if change.is_alarm else "ended"
-        self.logger.info("incident told", alarm=change.name, state=state, requests=incident.refused)
+        self.logger.info("An incident was told", alarm=change.name, state=state, requests=incident.refused)
 
     def _incident(self, change: AlarmChange, since: float) -> Incident:
         begin = int(max(since - BEFORE, change.at - MOST_HOURS * _HOUR)) // _HOUR * _HOUR

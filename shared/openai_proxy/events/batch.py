@@ -36,7 +36,7 @@ def read_batch(
             found.append((record["messageId"], read(record["body"])))
         except Exception as error:  # noqa: BLE001  # whatever a message holds, its neighbours are read
             traces, reason = traces_of([record]), _reason(error)
-            logger.warning("message refused", message_id=record["messageId"], reason=reason, traces=traces)
+            logger.warning("A message was refused", message_id=record["messageId"], reason=reason, traces=traces)
             refused.append(record["messageId"])
     return found, refused
 

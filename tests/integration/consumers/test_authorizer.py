@@ -326,11 +326,11 @@ def test_a_file_that_cannot_be_used_is_told_in_the_log_from_the_level_that_is_se
             handler(event("opx-short"), None)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     said = [(line["service"], line["level"], line["message"]) for line in lines]
-    unusable = "the identity file cannot be used: no access token is taken"
+    unusable = "The identity file cannot be used: no access token is taken"
     all_of_it = [
         ("authorizer", "ERROR", unusable),
-        ("authorizer", "ERROR", "client key not checked"),
-        ("authorizer", "WARNING", "refused"),
+        ("authorizer", "ERROR", "A client key was not checked"),
+        ("authorizer", "WARNING", "A client was refused"),
     ]
     assert said == {"": all_of_it, "ERROR": all_of_it[:2], "CRITICAL": []}[level]
     assert all(str(file) in line["reason"] for line in lines if line["message"] == unusable)

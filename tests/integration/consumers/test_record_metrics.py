@@ -254,7 +254,7 @@ def test_metrics_that_may_have_arrived_are_not_put_again_in_silence(account: Acc
         consumer(account, cloudwatch=cloudwatch, logger=log)(batch(message("InferenceCompleted.chat-stream")))
     assert cloudwatch.calls == ["put_metric_data"]
     [line] = log.lines
-    assert line["message"].startswith("metrics not confirmed")
+    assert line["message"].startswith("Metrics were not confirmed")
     assert line["events"] == 1
 
 

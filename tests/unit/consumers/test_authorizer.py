@@ -184,9 +184,9 @@ def test_the_limits_of_its_team_are_passed_on_with_a_key():
 @pytest.mark.parametrize(
     ("items", "error", "said"),
     [
-        ([], UnknownTeamError, "unknown team"),
-        ([{**TEAM, "rpm": Decimal(0)}], DamagedKeyError, "damaged team"),
-        ([{**TEAM, "budget_day": "5 USD"}], DamagedKeyError, "damaged team"),
+        ([], UnknownTeamError, "A key names an unknown team"),
+        ([{**TEAM, "rpm": Decimal(0)}], DamagedKeyError, "A team is damaged"),
+        ([{**TEAM, "budget_day": "5 USD"}], DamagedKeyError, "A team is damaged"),
     ],
 )
 def test_a_key_whose_team_is_not_there_or_damaged_lets_nobody_in(

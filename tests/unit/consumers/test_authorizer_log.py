@@ -54,7 +54,7 @@ class Desk:
 
 
 def refused(reason: str, **named: Any) -> dict[str, Any]:
-    return {"level": "warning", "message": "refused", "reason": reason, **named}
+    return {"level": "warning", "message": "A client was refused", "reason": reason, **named}
 
 
 def denied(code: str, message: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_a_key_is_good_to_the_second_before_its_end() -> None:
 
 
 def not_checked(reason: str) -> dict[str, Any]:
-    return {"level": "error", "message": "client key not checked", "reason": reason}
+    return {"level": "error", "message": "A client key was not checked", "reason": reason}
 
 
 @pytest.mark.parametrize("arn", [URL, REST])
@@ -112,7 +112,7 @@ def test_what_cannot_be_checked_is_an_error_at_both_doors(arn: str) -> None:
     damaged = Desk({**ITEM, "rpm": "many"})
     with pytest.raises(DamagedKeyError) as raised:
         damaged.ask(arn=arn)
-    line = {"level": "error", "message": "damaged client key", "problems": raised.value.problems, **WHO}
+    line = {"level": "error", "message": "A client key is damaged", "problems": raised.value.problems, **WHO}
     assert damaged.log.lines == [line, not_checked("DamagedKeyError")]
     assert raised.value.problems
     assert "many" not in str(raised.value.problems)
@@ -125,7 +125,7 @@ def test_a_team_that_is_not_there_or_damaged_lets_nobody_in() -> None:
     [line, last] = desk.log.lines
     assert {name: line[name] for name in line if name != "remedy"} == {
         "level": "error",
-        "message": "unknown team",
+        "message": "A key names an unknown team",
         "team": "red",
         **WHO,
     }
@@ -135,7 +135,7 @@ def test_a_team_that_is_not_there_or_damaged_lets_nobody_in() -> None:
     with pytest.raises(DamagedKeyError) as raised:
         damaged.ask()
     assert all(problem.startswith("team red: ") for problem in raised.value.problems)
-    line = {"level": "error", "message": "damaged team", "problems": raised.value.problems, "team": "red", **WHO}
+    line = {"level": "error", "message": "A team is damaged", "problems": raised.value.problems, "team": "red", **WHO}
     assert damaged.log.lines == [line, not_checked("DamagedKeyError")]
 
 

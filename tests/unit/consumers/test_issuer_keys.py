@@ -144,7 +144,7 @@ def test_an_issuer_that_is_down_is_asked_every_half_minute_and_its_keys_are_good
             {
                 "issuer": ISSUER,
                 "level": "error",
-                "message": "the keys of an issuer cannot be fetched",
+                "message": "The keys of an issuer cannot be fetched",
                 "reason": "down",
             },
             sort_keys=True,

@@ -79,7 +79,7 @@ class Metrics:
 
 
 def recorded(**counts: Any) -> Line:
-    line = {"level": "info", "message": "batch recorded", "messages": 1, "entries": 1, "unpriced": 0, "failed": 0}
+    line = {"level": "info", "message": "A batch was recorded", "messages": 1, "entries": 1, "unpriced": 0, "failed": 0}
     return line | {"traces": [TRACE]} | counts
 
 
@@ -113,14 +113,14 @@ def test_a_piece_without_a_price_is_a_gap_in_the_price_book_though_the_answer_ha
 
 def test_what_the_lake_does_not_take_comes_again_and_says_why() -> None:
     world = Costs(refusing="lake")
-    line = {"level": "warning", "message": "entry not written", "reason": "Firehose: no answer"}
+    line = {"level": "warning", "message": "An entry was not written", "reason": "Firehose: no answer"}
     twice = message(0), message(0) | {"messageId": "again"}
     assert world(*twice) == (["m0", "again"], [line | {"event_id": IDS[0]}, recorded(messages=2, failed=2)])
     assert world.data, "it is in the ledger"
 
 
 def test_metrics_that_nobody_takes_cost_a_line_and_no_entry() -> None:
-    line = {"level": "warning", "message": "metrics not published", "reason": "RuntimeError('not now')"}
+    line = {"level": "warning", "message": "Metrics were not published", "reason": "RuntimeError('not now')"}
     assert Costs(refusing="metrics")(message(0)) == ([], [line, recorded()])
 
 
@@ -169,7 +169,7 @@ def claimed(world: Claims, *, has_lake: bool = True) -> tuple[list[str], list[Li
 
 
 def not_written(number: int, reason: str) -> Line:
-    return {"level": "warning", "message": "entry not written", "event_id": IDS[number], "reason": reason}
+    return {"level": "warning", "message": "An entry was not written", "event_id": IDS[number], "reason": reason}
 
 
 def test_what_is_taken_back_goes_to_the_lake_again_for_each_event_that_claims_and_is_written() -> None:
@@ -222,7 +222,14 @@ def stored(cache: Cache, *messages: Line, now: float = NOW) -> tuple[list[str], 
 
 
 def told(**counts: Any) -> Line:
-    line = {"level": "info", "message": "batch stored", "messages": 1, "answers": 1, "failed": 0, "traces": [TRACE]}
+    line = {
+        "level": "info",
+        "message": "A batch was stored",
+        "messages": 1,
+        "answers": 1,
+        "failed": 0,
+        "traces": [TRACE],
+    }
     return line | counts
 
 
@@ -240,7 +247,7 @@ def test_of_answers_to_one_question_the_newest_is_stored() -> None:
 @pytest.mark.parametrize(("left", "is_over"), [(1, False), (0, True), (-1, True)])
 def test_an_answer_whose_time_is_over_is_dropped_to_the_second(left: int, is_over: bool) -> None:
     cache = Cache()
-    dropped = {"level": "info", "message": "answer expired before it was stored: dropped", "event_id": IDS[0]}
+    dropped = {"level": "info", "message": "An answer was dropped: it expired before it was stored", "event_id": IDS[0]}
     expected = [dropped, told(answers=0)] if is_over else [told()]
     assert stored(cache, answer(0, expires_at=NOW + left)) == ([], expected)
     assert bool(cache.items) != is_over
@@ -263,5 +270,5 @@ FAILURES = [
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 def test_an_answer_that_is_not_stored_comes_again(failure: BaseException) -> None:
-    line = {"level": "exception", "message": "answer not stored", "event_id": IDS[0]}
+    line = {"level": "exception", "message": "An answer was not stored", "event_id": IDS[0]}
     assert stored(Cache(failure), answer(0)) == (["m0"], [line, told(failed=1)])

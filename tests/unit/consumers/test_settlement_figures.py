@@ -543,7 +543,7 @@ def test_a_table_that_is_down_costs_a_hint_and_a_line() -> None:
     learned.fails = True
     assert learned.learn() is None
     line = {"level": "warning", "server": "s", "reason": "RuntimeError('down')"}
-    assert learned.log.lines == [{**line, "message": f"price hint not {what}"} for what in ("read", "written")]
+    assert learned.log.lines == [{**line, "message": f"A price hint was not {what}"} for what in ("read", "written")]
     learned.fails = False
     assert learned.learn(after=86_399) is None, "it is not tried again at once"
     assert learned.learn(after=1) is not None

@@ -92,12 +92,18 @@ def message(number: int, **limits: Any) -> Line:
 
 
 LEFT = message(0, has_budget=False, lease={"id": "x", "in_doubt": False})
-REACHED = {"level": "info", "message": "budget threshold reached", "limits_id": "k", "period": "day", "threshold": 80}
-UNTOLD = {"level": "exception", "message": "thresholds not told", "event_id": IDS[0]}
+REACHED = {
+    "level": "info",
+    "message": "A budget threshold was reached",
+    "limits_id": "k",
+    "period": "day",
+    "threshold": 80,
+}
+UNTOLD = {"level": "exception", "message": "Budget thresholds were not told", "event_id": IDS[0]}
 
 
 def batch(**counts: int) -> Line:
-    line = {"level": "info", "message": "batch settled", "messages": 1, "settled": 1, "unpriced": 0, "failed": 0}
+    line = {"level": "info", "message": "A batch was settled", "messages": 1, "settled": 1, "unpriced": 0, "failed": 0}
     return line | {"traces": [TRACE]} | counts
 
 
@@ -107,13 +113,13 @@ def error(call: str) -> str:
 
 UNSETTLED = {
     "level": "warning",
-    "message": "not settled",
+    "message": "A request was not settled",
     "event_id": IDS[0],
     "reason": error("transact_write_items"),
 }
 
 
-NOT_READ = {"level": "warning", "message": "price hint not read", "server": "openai"}
+NOT_READ = {"level": "warning", "message": "A price hint was not read", "server": "openai"}
 NOT_READ["reason"] = f"ClientError({error('get_item')!r})"
 
 
@@ -127,7 +133,7 @@ def test_a_lease_that_cannot_be_given_back_fails_its_message_alone(failure: Base
 def test_a_threshold_and_a_batch_are_told_and_what_could_not_be_read_or_priced() -> None:
     messages = message(0), message(1, id="a#b"), message(2, reserved=None) | {"body": "{"}, message(3)
     failed, lines = World()(*messages)
-    refused = [line for line in lines if line["message"] == "message refused"]
+    refused = [line for line in lines if line["message"] == "A message was refused"]
     assert [(line["message_id"], line["traces"]) for line in refused] == [("m1", [TRACE]), ("m2", [TRACE])]
     assert failed == ["m1", "m2"]
     assert lines[2:] == [REACHED, batch(messages=4, settled=2, failed=2)]
@@ -190,7 +196,7 @@ def test_limits_that_are_no_object_are_refused() -> None:
             [
                 {
                     "level": "warning",
-                    "message": "not settled",
+                    "message": "A request was not settled",
                     "event_id": IDS[0],
                     "reason": error("transact_write_items"),
                 },
@@ -203,7 +209,10 @@ def test_limits_that_are_no_object_are_refused() -> None:
             "update_item",
             LEFT,
             ["m0"],
-            [{"level": "exception", "message": "lease not given back", "limits_id": "k"}, batch(settled=0, failed=1)],
+            [
+                {"level": "exception", "message": "A lease was not given back", "limits_id": "k"},
+                batch(settled=0, failed=1),
+            ],
         ),
         ("nothing", LEFT, [], [batch(settled=0)]),
         ("nothing", message(0, budget_day=None), [], [batch()]),
@@ -242,4 +251,4 @@ def test_a_hint_that_cannot_be_written_costs_a_line() -> None:
     world = World()
     world.client.failing = "put_item"
     reason = f"ClientError({error('put_item')!r})"
-    assert world(message(0))[1][1] == NOT_READ | {"message": "price hint not written", "reason": reason}
+    assert world(message(0))[1][1] == NOT_READ | {"message": "A price hint was not written", "reason": reason}

@@ -536,7 +536,7 @@ def test_a_refusal_denies_everything_and_says_to_its_owner_what_to_do(desk: Desk
         "error_message": "The access token is for another audience.",
     }
     line = json.loads(desk.log.getvalue().splitlines()[-1])
-    assert (line["message"], line["reason"], line["issuer"]) == ("refused", "token_audience", ISSUER)
+    assert (line["message"], line["reason"], line["issuer"]) == ("A client was refused", "token_audience", ISSUER)
     assert "audience" in line["remedy"]
 
 

@@ -58,7 +58,7 @@ def test_who_is_paused_is_denied_at_both_doors_and_told_why(door: str, sent: str
     assert denied["policyDocument"]["Statement"][0]["Effect"] == "Deny"
     assert denied["context"]["error_code"] == "client_paused"
     [line] = log.lines
-    assert (line["message"], line["reason"], line["key_id"]) == ("refused", "client_paused", whose)
+    assert (line["message"], line["reason"], line["key_id"]) == ("A client was refused", "client_paused", whose)
     assert "guards undo" in line["remedy"]
     keys.items[overlay_key(whose)] = {"key_hash": overlay_key(whose), "acts": act("disable", NOW)}
     assert answer(keys, sent, door)["policyDocument"]["Statement"][0]["Effect"] == "Allow"

@@ -78,7 +78,7 @@ def asked_again(world: World, *messages: dict[str, Any]) -> list[str]:
 
 
 def line(acts: int = 0, failed: int = 0, *traces: int) -> dict[str, Any]:
-    said = {"level": "info", "message": "batch judged", "acts": acts, "failed": failed}
+    said = {"level": "info", "message": "A batch was judged", "acts": acts, "failed": failed}
     return {**said, "traces": [trace(each) for each in traces or (1,)]}
 
 
@@ -148,7 +148,7 @@ def test_the_requests_of_a_key_are_judged_together_and_fail_together_and_alone()
     assert unread["level"] in ("warning", "error", "exception")
     assert unjudged == {
         "level": "warning",
-        "message": "requests not judged",
+        "message": "Requests were not judged",
         "key_id": KEY,
         "reason": "ValueError('damaged')",
     }

@@ -17,7 +17,7 @@ SEEN = Seen(ulid_of_fact(1_795_392_000.0, ""), "web", "0" * 12, "Web", "gpt-5", 
 ACTION = action_of(GUARD, SEEN, "because")
 LINE = {
     "level": "warning",
-    "message": "guard acted",
+    "message": "A guard acted",
     "guard": "flood",
     "act": "lower",
     "id": ACTION.id,

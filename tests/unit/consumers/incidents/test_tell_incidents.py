@@ -330,7 +330,11 @@ def test_an_incident_that_ends_in_the_moment_in_which_it_began_has_its_end() -> 
     world.alarm("ALARM")
     world.alarm("OK")
     world.alarm("OK")
-    assert [line["message"] for line in world.log.lines] == ["incident told", "incident told", "told already"]
+    assert [line["message"] for line in world.log.lines] == [
+        "An incident was told",
+        "An incident was told",
+        "An incident was told already",
+    ]
 
 
 def test_what_is_not_told_comes_again() -> None:
@@ -417,9 +421,9 @@ def test_the_log_says_what_was_told_and_what_was_not() -> None:
     for state, at in (("ALARM", []), ("ALARM", [LATER]), ("OK", [LATER])):
         world.alarm(state, *at)
     assert world.log.lines == [
-        {**name, "message": "incident told", "state": "began", "requests": 900},
-        {**name, "message": "told already"},
-        {**name, "message": "incident told", "state": "ended", "requests": 900},
+        {**name, "message": "An incident was told", "state": "began", "requests": 900},
+        {**name, "message": "An incident was told already"},
+        {**name, "message": "An incident was told", "state": "ended", "requests": 900},
     ]
     assert world.known == {"stack-client-throttles": (AT + 24 * 60, 0.0)}
 

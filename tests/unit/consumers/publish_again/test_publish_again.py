@@ -225,7 +225,7 @@ def test_the_log_says_how_many_events_came_through_and_why_the_others_did_not() 
         SAID | {"published": 2, "traces": [TRACED]},
         {
             "level": "warning",
-            "message": "message refused",
+            "message": "A message was refused",
             "message_id": "bad",
             "reason": "the message is not JSON, or too deep",
             "traces": [],
@@ -340,7 +340,7 @@ def test_messages_are_hidden_ten_at_a_time() -> None:
     assert client.asked[1]["Entries"][0] == {"Id": "0", "ReceiptHandle": "h10", "VisibilityTimeout": 10}
     assert {asked["QueueUrl"] for asked in client.asked} == {"queue"}
     assert log.lines == [
-        {"level": "warning", "message": "messages not hidden", "reason": "MessageNotInflight", "number": 2}
+        {"level": "warning", "message": "Messages were not hidden", "reason": "MessageNotInflight", "number": 2}
     ]
 
 
@@ -350,4 +350,4 @@ def test_a_message_that_cannot_be_hidden_comes_again_all_the_same(failure: Excep
     logger: Any = log
     OverflowQueue(client, "queue", logger).hide(dict.fromkeys(map(str, range(20)), 5))
     assert len(client.asked) == 1
-    assert log.lines == [{"level": "warning", "message": "messages not hidden", "reason": str(failure)}]
+    assert log.lines == [{"level": "warning", "message": "Messages were not hidden", "reason": str(failure)}]

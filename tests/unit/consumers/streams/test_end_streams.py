@@ -65,7 +65,13 @@ class World:
 
 
 def line(messages: int, ended: int, failed: int) -> dict[str, Any]:
-    said = {"level": "info", "message": "batch looked at", "messages": messages, "ended": ended, "failed": failed}
+    said = {
+        "level": "info",
+        "message": "A batch of streams was looked at",
+        "messages": messages,
+        "ended": ended,
+        "failed": failed,
+    }
     return {**said, "traces": [TRACE]}
 
 
@@ -78,7 +84,7 @@ def test_a_stream_without_its_writer_is_taken_over_told_and_remembered(is_over: 
     told = {"timings": {"total": 60.0, "proxy": 0.5, "upstream": 59.5}, "stream": stream}
     asked = [] if is_over else [("last event", "S")]
     assert world.done == [*asked, ("take over", "S", events, NOW), ("publish", "S", told), ("told", "S")]
-    ended = {"level": "warning", "message": "stream ended for its sandbox, which was killed"}
+    ended = {"level": "warning", "message": "A stream was ended for its sandbox, which was killed"}
     assert world.log.lines == [{**ended, "id": "S", "events": events}, line(1, 1, 0)]
 
 
@@ -111,7 +117,7 @@ def test_what_can_never_be_told_of_is_remembered_as_told(text: str) -> None:
     world = World(STANDING._replace(unfinished=text))
     assert world.look("S") == []
     assert [done[0] for done in world.done] == ["last event", "take over", "told"]
-    failed = {"level": "exception", "message": "stream cannot be told of", "id": "S"}
+    failed = {"level": "exception", "message": "A stream cannot be told of", "id": "S"}
     assert world.log.lines == [failed, line(1, 1, 0)]
 
 
@@ -129,7 +135,7 @@ def test_a_table_that_fails_and_a_message_without_a_stream_fail_alone() -> None:
     assert world.look("", "down", "S") == ["", "down"]
     refused, failed, batch = world.log.lines
     assert refused["reason"] == "the message names no stream"
-    assert failed == {"level": "exception", "message": "stream not looked at", "id": "down"}
+    assert failed == {"level": "exception", "message": "A stream was not looked at", "id": "down"}
     assert batch == line(2, 0, 2)
 
 

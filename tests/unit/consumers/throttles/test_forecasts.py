@@ -162,7 +162,7 @@ def test_a_model_whose_limits_cannot_be_kept_costs_no_other_model() -> None:
     told = world.sees(*GOING, seen(0, 5, "odd"))
     assert [each.model for each in told] == ["gpt-5"]
     reason = "KeyError('server')"
-    line = {"level": "warning", "message": "limits of a server not kept", "server": "openai", "model": "odd"}
+    line = {"level": "warning", "message": "The limits of a server were not kept", "server": "openai", "model": "odd"}
     assert world.log.lines == [{**line, "reason": reason}]
 
 

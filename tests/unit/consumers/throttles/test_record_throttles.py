@@ -174,7 +174,7 @@ def test_a_throttle_is_written_counted_sent_and_logged_whole() -> None:
     assert world.asked == [("2026-11-23T09", {"ci.nightly": 1})]
     assert (world.sent, world.seen) == ([[event_id]], [])
     assert world.log.lines == [
-        {"level": "info", "message": "batch recorded", "throttles": 1, "failed": 0, "traces": [ROOT]}
+        {"level": "info", "message": "A batch was recorded", "throttles": 1, "failed": 0, "traces": [ROOT]}
     ]
 
 
@@ -195,8 +195,8 @@ def test_of_a_batch_each_message_has_an_end_of_its_own() -> None:
     assert world.data == [datum("ClientThrottles", 1, Client=name) for name in ("other", "loud")]
     assert world.items["throttles#2026-11-23T09", ROLLUP]["requests"] == 2
     assert world.log.lines[1:] == [
-        {"level": "warning", "message": "throttle not written", "event_id": kept, "reason": "the stream is full"},
-        {"level": "info", "message": "batch recorded", "throttles": 3, "failed": 3, "traces": []},
+        {"level": "warning", "message": "A throttle was not written", "event_id": kept, "reason": "the stream is full"},
+        {"level": "info", "message": "A batch was recorded", "throttles": 3, "failed": 3, "traces": []},
     ]
 
 
@@ -210,9 +210,13 @@ def test_what_the_table_does_not_take_is_not_sent_and_comes_again() -> None:
     assert world(message_of(event, "m")) == ["m"]
     assert (world.items, world.sent, world.data, world.asked) == ({}, [], [], [])
     warning, told = world.log.lines
-    assert (warning["level"], warning["message"], warning["event_id"]) == ("warning", "throttle not written", event_id)
+    assert (warning["level"], warning["message"], warning["event_id"]) == (
+        "warning",
+        "A throttle was not written",
+        event_id,
+    )
     assert "TransactionCanceledException" in warning["reason"]
-    assert told == {"level": "info", "message": "batch recorded", "throttles": 0, "failed": 1, "traces": []}
+    assert told == {"level": "info", "message": "A batch was recorded", "throttles": 0, "failed": 1, "traces": []}
 
 
 def test_a_forecast_that_was_told_is_counted_in_its_minute_for_all_and_for_its_server() -> None:
@@ -298,8 +302,8 @@ def test_a_table_that_does_not_say_who_is_busy_costs_the_metric_alone() -> None:
     assert world(message_of(event_of("InferenceThrottled.key-rpm", 1)[1], "m")) == []
     assert (len(world.items), world.data) == (3, [])
     assert [(line["level"], line["message"], line.get("reason")) for line in world.log.lines] == [
-        ("warning", "metrics not published", "ConnectionError('away')"),
-        ("info", "batch recorded", None),
+        ("warning", "Metrics were not published", "ConnectionError('away')"),
+        ("info", "A batch was recorded", None),
     ]
 
 
