@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.aws_answers import TRANSIENT, is_transient
+from openai_proxy.aws_answers import TRANSIENT
 from openai_proxy.dynamodb import Item, from_attribute, to_item
 from openai_proxy.limits import (
     EXPIRES_AT,
@@ -27,7 +27,7 @@ from openai_proxy.limits import (
     told_in,
 )
 from openai_proxy.pricing.rates import EXACT
-from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
+from openai_proxy.refusals import CONDITION, DONE, code_of, is_not_now, reason_codes
 from openai_proxy.shards.limits import back_in, lane_id
 
 from settle_limits.settlement import Settlement
@@ -120,9 +120,9 @@ class Refusal:
         """What the response of a ClientError says; None when it is about access, or a table that is not there."""
         if codes := reason_codes(response):
             return cls(codes, response["CancellationReasons"][-1].get("Item", {}))
-        code = code_of(response)
-        if is_transient(code, status_of(response)):
+        if is_not_now(response):
             return cls()
+        code = code_of(response)
         return cls([code]) if code == "ValidationException" else None
 
     @property

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven, is_transient
+from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.reader import RETENTION
 from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup
 from openai_proxy.ledger.shards import FIRST, LANES, LAST, SHARDED, SHARDS, divided, group_of, in_lane, signs_of
-from openai_proxy.refusals import CONDITION, code_of, reason_codes, status_of
+from openai_proxy.refusals import CONDITION, is_not_now, reason_codes
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -123,7 +123,7 @@ class Division:
 
 def is_passing(error: ClientError) -> bool:
     """Whether it is worth it to try again, with the whole transaction or with what is left of it."""
-    return bool(reason_codes(error.response)) or is_transient(code_of(error.response), status_of(error.response))
+    return bool(reason_codes(error.response)) or is_not_now(error.response)
 
 
 def _division(table: str, entry: LedgerEntry, *, with_signs: bool) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from openai_proxy.aws_answers import PROOF, TRANSIENT, NoAnswerError, is_proven, is_transient
+from openai_proxy.aws_answers import PROOF, TRANSIENT, NoAnswerError, is_proven
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.ledger import claims
@@ -22,7 +22,7 @@ from openai_proxy.ledger.division import Division, is_passing
 from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup
 from openai_proxy.ledger.shards import group_of, is_divided
 from openai_proxy.ledger.transactions import Union, build_transaction
-from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
+from openai_proxy.refusals import CONDITION, DONE, code_of, is_not_now, reason_codes
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -119,7 +119,7 @@ class CostsTable:
                 code = code_of(error.response)
                 if code == "ValidationException":  # it is too much for one transaction
                     break
-                if not reason_codes(error.response) and not is_transient(code, status_of(error.response)):
+                if not is_passing(error):
                     raise
             if attempt < ATTEMPTS:
                 self._pause(attempt)
@@ -241,7 +241,7 @@ def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, st
     """
     codes, code = reason_codes(error.response), code_of(error.response)
     if not codes:
-        if is_transient(code, status_of(error.response)):
+        if is_not_now(error.response):
             return {}
         if code == "ValidationException":
             return {entry.key: str(error) for entry in entries}

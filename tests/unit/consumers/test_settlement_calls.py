@@ -302,6 +302,7 @@ def test_a_refusal_says_which_of_them_it_is_of() -> None:
         (refusal("InternalServerError"), False, True),
         (refusal("", status=503), False, True),
         (refusal("ValidationException"), True, False),
+        (refusal("TransactionCanceledException"), False, True),
         (refusal("TransactionCanceledException", "TransactionConflict", "None"), False, True),
         (refusal("TransactionCanceledException", "ValidationError", "None"), True, False),
         (refusal("TransactionCanceledException", "ValidationError", "TransactionConflict"), True, True),
