@@ -252,9 +252,10 @@ def test_a_client_is_divided_when_several_of_its_events_are_refused_for_load(
 ):
     table = ReadTable()
     client: Any = Sandbox(table, partial(next, chain(troubles, repeat("ok"))))
-    assert failures(consumer(client)(batch(*events(number, models=1)))) == []
+    sent = events(number, models=number)  # each has a row of its own, of which a conflict names one
+    assert failures(consumer(client)(batch(*sent))) == []
     assert (f"client#busy#{DAY}", FIRST) in table.items if is_divided else all(sk != FIRST for _, sk in table.items)
-    assert_each_counts_once(table, events(number, models=1))
+    assert_each_counts_once(table, sent)
 
 
 def test_what_was_written_before_is_known_again_whoever_hands_it_over_and_whenever():

@@ -1,13 +1,15 @@
 """Which of several entries that tell of the same thing count, and what becomes of the others."""
 
+from collections.abc import Callable
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.dynamodb import from_item
+from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.ledger.claims import (
     Telling,
     claim_of,
@@ -18,7 +20,7 @@ from openai_proxy.ledger.claims import (
     taken_back_by,
     telling_of,
 )
-from openai_proxy.ledger.entries import LedgerEntry, Rollup, share_of
+from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, share_of
 from openai_proxy.ledger.entry_cost import USED_ATTRIBUTES, usage_attributes
 from openai_proxy.ledger.table import CLAIMED, DUPLICATE, CostsTable
 from openai_proxy.usage import Usage
@@ -267,3 +269,73 @@ def test_a_claim_of_what_was_taken_back_leads_to_what_counts_instead() -> None:
     again = entry("4", 1, ("c",))
     assert costs.record([again]) == {again.key: CLAIMED}, "by way of the first and the second to the third"
     assert pauses == []
+
+
+def price_again(client: FakeCostsTable, name: str) -> None:
+    """Take the price of an entry that has one away, or give it one, as the commands do."""
+    key = (entry(name).key[0], name)
+    before, sums = from_item(client.items[key]), from_item(client.items[ROLLUP.key])
+    kept = {each: value for each, value in before.items() if each not in USED_ATTRIBUTES}
+    priced = attributes(3 - telling_of_item(before).says)
+    after = kept | {each: value for each, value in priced.items() if each in USED_ATTRIBUTES} | {"revision": 1}
+    gained = add_shares([share_of(after), {each: -value for each, value in share_of(before).items()}])
+    client.items[key] = to_item(after)
+    client.items[ROLLUP.key] = to_item(sums | add_shares([shares_in(sums), gained]))
+
+
+def telling_of_item(item: dict[str, Any]) -> Telling:
+    return Telling(item["pk"], (item["sk"],), (item,))
+
+
+def shares_in(sums: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sums.items() if isinstance(value, Decimal | int)}
+
+
+def counting_in(client: FakeCostsTable) -> list[dict[str, Any]]:
+    """The entries that are not taken back, after a look at the books: the sums are those of all entries."""
+    items = [from_item(item) for item in client.items.values()]
+    entries = [item for item in items if item["pk"].startswith("client#")]
+    sums = add_shares(shares_in(item) for item in items if item["pk"].startswith("day#"))
+    of_entries = {name: value for name, value in add_shares(map(share_of, entries)).items() if value}
+    assert {name: value for name, value in sums.items() if value} == of_entries
+    return [each for each in entries if "counted_in" not in each]
+
+
+@pytest.mark.parametrize("repriced", ["", "1", "2"], ids=["as they were", "the first", "the second"])
+def test_who_joins_two_leaves_one_whoever_joins_them_too_or_prices_them_again_in_between(repriced: str) -> None:
+    """Whatever one of two consumers has read, others may change before it writes."""
+    for says in product(range(3), repeat=4):
+        entries = [
+            entry(*each) for each in zip("1234", says, [("a",), ("b", "c"), ("a", "b"), ("a", "c")], strict=True)
+        ]
+        *alone, own, other = entries
+        if repriced and (says[int(repriced) - 1] == 0 or says[2] != says[3]):
+            continue  # what nobody knows the usage of has no price; for the rest, those who join say the same
+        costs, client, _ = table()
+        assert costs.record(alone) == {}
+        assert len(counting_in(client)) == 2
+
+        def meanwhile(client: Scripted = client, other: LedgerEntry = other) -> None:
+            client.before_write = lambda: None
+            if repriced:
+                price_again(client, repriced)
+            again: Any = client
+            CostsTable(again, "costs").record([other])
+
+        # The first transaction of its own finds that others have claimed the same; then it reads, and writes.
+        client.before_write = after_one(client, meanwhile)
+        costs.record([own])
+        [counts] = counting_in(client)
+        assert repriced or telling_of_item(counts).says == max(says), says
+        before = dict(client.items)
+        assert set(costs.record(entries)) == {each.key for each in entries}, says
+        assert client.items == before
+
+
+def after_one(client: FakeCostsTable, act: Callable[[], None]) -> Callable[[], None]:
+    """Lets one transaction pass and acts before the next."""
+
+    def passes() -> None:
+        client.before_write = act
+
+    return passes
