@@ -277,7 +277,8 @@ def price_again(client: FakeCostsTable, name: str) -> None:
     before, sums = from_item(client.items[key]), from_item(client.items[ROLLUP.key])
     kept = {each: value for each, value in before.items() if each not in USED_ATTRIBUTES}
     priced = attributes(3 - telling_of_item(before).says)
-    after = kept | {each: value for each, value in priced.items() if each in USED_ATTRIBUTES} | {"revision": 1}
+    after = kept | {each: value for each, value in priced.items() if each in USED_ATTRIBUTES}
+    after["revision"] = before.get("revision", 0) + 1
     gained = add_shares([share_of(after), {each: -value for each, value in share_of(before).items()}])
     client.items[key] = to_item(after)
     client.items[ROLLUP.key] = to_item(sums | add_shares([shares_in(sums), gained]))
@@ -301,19 +302,24 @@ def counting_in(client: FakeCostsTable) -> list[dict[str, Any]]:
     return [each for each in entries if "counted_in" not in each]
 
 
+@pytest.mark.parametrize("before", [0, 1], ids=["never priced again", "priced again before"])
 @pytest.mark.parametrize("repriced", ["", "1", "2"], ids=["as they were", "the first", "the second"])
-def test_who_joins_two_leaves_one_whoever_joins_them_too_or_prices_them_again_in_between(repriced: str) -> None:
+def test_who_joins_two_leaves_one_whoever_joins_them_too_or_prices_them_again_in_between(
+    repriced: str, before: int
+) -> None:
     """Whatever one of two consumers has read, others may change before it writes."""
     for says in product(range(3), repeat=4):
         entries = [
             entry(*each) for each in zip("1234", says, [("a",), ("b", "c"), ("a", "b"), ("a", "c")], strict=True)
         ]
         *alone, own, other = entries
-        if repriced and (says[int(repriced) - 1] == 0 or says[2] != says[3]):
+        if (repriced or before) and (says[int(repriced or 1) - 1] == 0 or says[2] != says[3]):
             continue  # what nobody knows the usage of has no price; for the rest, those who join say the same
         costs, client, _ = table()
         assert costs.record(alone) == {}
         assert len(counting_in(client)) == 2
+        for _ in range(before):
+            price_again(client, repriced or "1")
 
         def meanwhile(client: Scripted = client, other: LedgerEntry = other) -> None:
             client.before_write = lambda: None
@@ -326,10 +332,10 @@ def test_who_joins_two_leaves_one_whoever_joins_them_too_or_prices_them_again_in
         client.before_write = after_one(client, meanwhile)
         costs.record([own])
         [counts] = counting_in(client)
-        assert repriced or telling_of_item(counts).says == max(says), says
-        before = dict(client.items)
+        assert repriced or before or telling_of_item(counts).says == max(says), says
+        items = dict(client.items)
         assert set(costs.record(entries)) == {each.key for each in entries}, says
-        assert client.items == before
+        assert client.items == items
 
 
 def after_one(client: FakeCostsTable, act: Callable[[], None]) -> Callable[[], None]:
