@@ -112,13 +112,19 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(to_json(found))
     else:
         for line in found:
-            print(harmless(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)))
+            print(_shown(line))
     if not found:
         which = " and ".join(f"{name} '{harmless(text)}'" for name, text in fields.items())
         which, group = f" with {which}" if which else "", group_of(options.function, options, environ)
         since = f"{datetime.fromtimestamp(asked.since, UTC):%F %H:%M} UTC"
         say_nothing_found(f"There are no lines{which} in {group} since {since}.", options)
     return 0
+
+
+def _shown(line: Any) -> str:
+    """A message as a terminal may have it. In Lambda's own are tabs, and a traceback has several lines."""
+    text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
+    return "\n".join(harmless(each.expandtabs().rstrip()) for each in text.split("\n"))
 
 
 def _read(message: str) -> Any:

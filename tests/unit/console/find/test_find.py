@@ -16,6 +16,7 @@ from openai_proxy.events.ulid import new_ulid, ulid_time
 from console.command_line import main
 from tests.command_line import ran
 
+OF_LAMBDA = "REPORT\t2 ms\t3 MB\t\n[ERROR] \x1b[2J\nTraceback\n"
 GROUP = "/aws/lambda/openai-proxy/proxy"
 ENVIRON = {"COSTS_TABLE": "costs", "CACHE_TABLE": "cache"}
 WAYS = (("--message", "inference"), ("--message", "infer"), ("--errors",))
@@ -60,7 +61,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         tables.put_item(TableName="cache", Item=to_item(answer))
         logs.create_log_group(logGroupName=GROUP)
         logs.create_log_stream(logGroupName=GROUP, logStreamName="s")
-        lines = [json.dumps({"id": id_, "level": "INFO", "message": "inference"}), "START of a runtime\n"]
+        lines = [json.dumps({"id": id_, "level": "INFO", "message": "inference"}), OF_LAMBDA]
         events = [{"timestamp": int(time.time() * 1000), "message": line} for line in lines]
         logs.put_log_events(logGroupName=GROUP, logStreamName="s", logEvents=events)
         yield id_
@@ -118,8 +119,12 @@ def test_lines_of_a_log_are_json_whatever_stands_in_them(tmp_path: Path, capsys:
 
 def test_lines_of_a_log(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = json.loads(ran(capsys, ["logs", "proxy", "--json"], ENVIRON)[1])
-    assert [lines[0]["id"], lines[1]] == [entry, "START of a runtime"]
-    assert ran(capsys, ["logs", "proxy"], ENVIRON)[1].splitlines()[1] == "START of a runtime"
+    assert [lines[0]["id"], lines[1]] == [entry, OF_LAMBDA.rstrip("\n")]
+    assert ran(capsys, ["logs", "proxy"], ENVIRON)[1].splitlines()[1:] == [
+        "REPORT  2 ms    3 MB",
+        "[ERROR] \N{REPLACEMENT CHARACTER}[2J",
+        "Traceback",
+    ]
     _, first, said = ran(capsys, ["logs", "proxy", "--limit", "1", "--json"], ENVIRON)
     assert (len(json.loads(first)), "There are more lines after these" in said) == (1, True)
     assert ran(capsys, ["logs", "proxy", "--limit", "2"], ENVIRON)[2] == ""
