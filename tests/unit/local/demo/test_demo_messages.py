@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from local.demo.server import DemoServer
 from tests.sdks import anthropic
 
+URL = "http://testserver"
 SAID = "This is the demo server, not a model: it repeats what you send. "
 WEATHER: dict[str, Any] = {
     "name": "weather",
@@ -20,15 +19,10 @@ CITY = {"city": "Paris"}
 
 
 @pytest.fixture
-def sdk() -> Iterator[anthropic.Anthropic]:
-    with TestClient(DemoServer("secret", delay=0.0).app()) as transport:
-        yield anthropic.Anthropic(
-            auth_token="secret",
-            base_url="http://testserver",
-            http_client=transport,
-            max_retries=0,
-            _strict_response_validation=True,
-        )
+def sdk(transport: TestClient) -> anthropic.Anthropic:
+    return anthropic.Anthropic(
+        auth_token="secret", base_url=URL, http_client=transport, max_retries=0, _strict_response_validation=True
+    )
 
 
 def body(*more: Any, **options: Any) -> dict[str, Any]:
