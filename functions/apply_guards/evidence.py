@@ -19,7 +19,7 @@ from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.guards.evidence import merged
 from openai_proxy.guards.rules import HOUR, WEEK
 from openai_proxy.guards.seen import moment
-from openai_proxy.refusals import CONDITION, code_of, reason_codes
+from openai_proxy.refusals import CONDITION, is_not_now, reason_codes
 
 from apply_guards.versions import put_over
 
@@ -97,9 +97,10 @@ class Table:
             except ClientError as error:
                 response: Any = error.response
                 reasons = reason_codes(response)
-                if code_of(response) != "TransactionCanceledException" or len(reasons) != len(ids) + 1:
+                if not reasons and not is_not_now(response):
                     raise
-                left = {each: left[each] for each, reason in zip(ids, reasons, strict=False) if reason != CONDITION}
+                paid = {each for each, reason in zip(ids, reasons, strict=False) if reason == CONDITION}
+                left = {each: left[each] for each in ids if each not in paid}
                 self._pause(attempt)
             else:
                 proven(answer, several=True)

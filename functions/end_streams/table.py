@@ -7,7 +7,7 @@ function's role allows no others.
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
-from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.aws_answers import PROOF, proven
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.streams import KILLED, LEASE_SECONDS, STATE
 from openai_proxy.refusals import CONDITION, code_of
@@ -46,7 +46,7 @@ class StreamsTable:
             ExpressionAttributeNames=_NAMES,
             **PROOF,
         )
-        item = from_item(_proven(answer).get("Item", {}))
+        item = from_item(proven(answer).get("Item", {}))
         if not item.get("unfinished"):
             return None
         is_over = item["status"] != "in_progress"
@@ -65,7 +65,7 @@ class StreamsTable:
             Limit=1,
             **PROOF,
         )
-        found = _proven(answer).get("Items", [])
+        found = proven(answer).get("Items", [])
         return int(from_item(found[0]).get("last", 0)) if found else 0
 
     def take_over(self, stream_id: str, events: int, now: float) -> bool:
@@ -103,16 +103,9 @@ class StreamsTable:
             if code_of(error.response) == CONDITION + "Exception":
                 return False
             raise
-        _proven(answer)
+        proven(answer)
         return True
 
 
 def _key(stream_id: str) -> dict[str, Any]:
     return to_item({"stream_id": stream_id, "event": STATE})
-
-
-def _proven(answer: Any) -> Any:
-    """The answer, if DynamoDB itself gave it. Raises NoAnswerError."""
-    if not is_proven(answer):
-        raise NoAnswerError("DynamoDB did not say what was used")
-    return answer

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import is_transient
 from openai_proxy.events.incoming import from_sqs_body
 from openai_proxy.refusals import code_of, status_of
@@ -42,7 +42,7 @@ class EventBus:
         except ClientError as error:
             code = code_of(error.response)
             return [Refusal(code, is_transient(code, status_of(error.response)))] * len(entries)
-        except BotoCoreError as error:
+        except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
             return [Refusal(type(error).__name__, is_for_now=True)] * len(entries)
         results: Any = answer.get("Entries")
         if not isinstance(results, list) or len(cast("list[Any]", results)) != len(entries):
@@ -99,8 +99,10 @@ class OverflowQueue:
             ]
             try:
                 answer = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
-            except (ClientError, BotoCoreError) as error:
-                self._logger.warning("Messages were not hidden", reason=str(error))
+                failed = answer.get("Failed") or ()
+                codes = sorted({str(each.get("Code")) for each in failed})
+            except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
+                self._logger.warning("Messages were not hidden", reason=repr(error))
                 return
-            if failed := answer.get("Failed"):
-                self._logger.warning("Messages were not hidden", reason=str(failed[0].get("Code")), number=len(failed))
+            if failed:
+                self._logger.warning("Messages were not hidden", reason=", ".join(codes), number=len(failed))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.reader import read_event
@@ -125,8 +124,8 @@ class RecordCost:
         for entry in {entry.event_id: entry for entry in entries}.values() if self.lake else ():
             try:
                 taken_back = self.ledger.taken_back_by(entry)
-            except (BotoCoreError, ClientError, NoAnswerError) as error:
-                unsent[entry.key] = str(error)
+            except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
+                unsent[entry.key] = repr(error)
                 continue
             if taken_back and self.lake and (refused := self.lake.put_again(taken_back)):
                 unsent[entry.key] = next(iter(refused.values()))

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, is_proven, is_transient
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_attribute, to_item
+from openai_proxy.refusals import CONDITION, is_not_now, reason_codes
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -113,10 +114,9 @@ class Markers:
         try:
             answer = self._client.transact_write_items(TransactItems=items, **PROOF)
         except ClientError as error:
-            response: Any = error.response
-            reasons = [reason.get("Code") for reason in response.get("CancellationReasons", ())]
-            refused = [n for n, code in zip(wanted, reasons, strict=False) if code == "ConditionalCheckFailed"]
-            if not refused and not any(is_transient(str(code)) for code in [*reasons, response["Error"]["Code"]]):
+            codes = reason_codes(error.response)
+            refused = [name for name, code in zip(wanted, codes, strict=False) if code == CONDITION]
+            if not refused and not any(map(is_transient, codes)) and not is_not_now(error.response):
                 raise
             return refused
         return None if is_proven(answer, several=True) else list(wanted)

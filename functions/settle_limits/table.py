@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven, proven
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.limits import (
@@ -93,7 +93,7 @@ class LimitsTable:
     def counter(self, limits_id: str) -> dict[str, Any]:
         """A counter in plain values, with what its lanes say was spent; empty when there is none."""
         key = counter_key(limits_id)
-        response = _proven(self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True, **PROOF))
+        response = proven(self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True, **PROOF))
         counter = from_item(response.get("Item", {}))
         if DIVIDED in counter:
             whole = Whole(counter, {}, self._lanes(limits_id))
@@ -125,19 +125,19 @@ class LimitsTable:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
-        _proven(answer)
+        proven(answer)
 
     def write_hint(self, hint: PriceHint) -> None:
         """Tell the proxy a price."""
         expires_at = int(self._clock()) + HINT_LIFETIME
         values = hint_values(hint.input, hint.output, hint.answer) | {EXPIRES_AT: expires_at}
         item = hint_key(hint.server, hint.model) | to_item(values)
-        _proven(self._client.put_item(TableName=self._name, Item=item, **PROOF))
+        proven(self._client.put_item(TableName=self._name, Item=item, **PROOF))
 
     def usual_answer(self, hint: PriceHint) -> int | None:
         """How many tokens an answer of a model usually has, as was written before."""
         key = hint_key(hint.server, hint.model)
-        item = _proven(self._client.get_item(TableName=self._name, Key=key, **PROOF)).get("Item", {})
+        item = proven(self._client.get_item(TableName=self._name, Key=key, **PROOF)).get("Item", {})
         answer = from_item(item).get("answer")
         return int(answer) or None if isinstance(answer, Decimal) else None
 
@@ -154,7 +154,7 @@ class LimitsTable:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
-        _proven(answer)
+        proven(answer)
 
     def _settle(self, group: list[Settlement]) -> dict[str, str]:
         """Settle in one transaction. What was reserved for `group` is in one bucket of one counter."""
@@ -193,10 +193,3 @@ class LimitsTable:
         for each in group:
             unsettled |= self._settle([each])
         return unsettled
-
-
-def _proven(answer: Any) -> Any:
-    """`answer`, if DynamoDB itself gave it. Raises NoAnswerError."""
-    if not is_proven(answer):
-        raise NoAnswerError("DynamoDB did not say that it has done it")
-    return answer

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.aws_answers import PROOF, proven
 from openai_proxy.cache.answers import CLOCKS_APART
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import first_ulid_of
@@ -48,6 +48,5 @@ class CacheTable:
             if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
                 return False
             raise
-        if not is_proven(answer):
-            raise NoAnswerError("DynamoDB did not say that it has written")
+        proven(answer)
         return True

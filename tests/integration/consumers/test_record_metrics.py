@@ -351,7 +351,7 @@ class Contended:
         return self._client.put_item(**request)
 
 
-FAULTS = [cancelled(["TransactionConflict", "None"]), failure("ThrottlingException"), "lost"]
+FAULTS = [cancelled(["TransactionConflict", "None"]), cancelled([]), failure("ThrottlingException"), "lost"]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)

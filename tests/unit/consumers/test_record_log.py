@@ -186,12 +186,12 @@ def test_what_is_taken_back_goes_to_the_lake_again_for_each_event_that_claims_an
 
 
 UNREAD = [ClientError({"Error": {"Code": "InternalServerError", "Message": "later"}}, "GetItem"), NoAnswerError("?")]
-UNREAD_AND_UNHEARD: list[Exception] = [*UNREAD, EndpointConnectionError(endpoint_url="x")]
+UNREAD_AND_UNHEARD: list[Exception] = [*UNREAD, EndpointConnectionError(endpoint_url="x"), TypeError("odd")]
 
 
 @pytest.mark.parametrize("error", UNREAD_AND_UNHEARD, ids=lambda error: type(error).__name__)
 def test_where_what_is_taken_back_cannot_be_read_the_message_comes_again(error: Exception) -> None:
-    lines = [not_written(0, str(error)), not_written(2, str(error))]
+    lines = [not_written(0, repr(error)), not_written(2, repr(error))]
     assert claimed(Claims(unread=error)) == (["m0", "m2"], lines)
 
 
@@ -265,7 +265,9 @@ FAILURES = [
     ClientError({"Error": {"Code": "InternalServerError", "Message": ""}}, "PutItem"),
     EndpointConnectionError(endpoint_url="x"),
     NoAnswerError("?"),
+    AttributeError("'int' object has no attribute 'get'"),
 ]
+"""Those of AWS, and what its SDK raises when it cannot read an answer."""
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)

@@ -225,6 +225,14 @@ def test_what_fails_says_whose_it_is_and_why(call: str, sent: Line, failed: list
     assert world(sent) == (failed, lines)
 
 
+def test_an_odd_answer_to_one_lease_takes_no_other_message() -> None:
+    world = World()
+    world.client.failing, world.client.failure = "update_item", AttributeError("'int' object has no attribute 'get'")
+    told_before = message(1, budget_day=None)
+    lines = [{"level": "exception", "message": "A lease was not given back", "limits_id": "k"}]
+    assert world(LEFT, told_before) == (["m0"], [*lines, batch(failed=1, messages=2)])
+
+
 def test_a_message_comes_again_once_though_both_its_key_and_its_team_are_not_settled() -> None:
     world, envelope = World(), json.loads(message(0)["body"])
     world.client.failing = "transact_write_items"

@@ -199,13 +199,16 @@ def test_who_meets_others_adds_anew_six_times(times: int) -> None:
     assert client.of("transact_write_items") == [transaction("1", 1)] * min(times + 1, 6)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [refused("AccessDeniedException", ["None", "None"]), refused("TransactionCanceledException", ["None"])],
-    ids=["access", "reasons"],
-)
-def test_another_fault_of_a_sum_is_raised(fault: ClientError) -> None:
-    evidence, _, paused = table(fault)
+@pytest.mark.parametrize("code", ["TransactionCanceledException", "ThrottlingException"])
+def test_what_was_not_written_for_now_is_written_anew(code: str) -> None:
+    evidence, client, paused = table(refused(code), {}, item(cost=Decimal(3)))
+    assert evidence.spend(KEY, HOUR, {ulid(1): Decimal(1), ulid(2): Decimal(2)}) == 3
+    assert client.of("transact_write_items") == [transaction("3", 1, 2)] * 2
+    assert paused == [1]
+
+
+def test_another_fault_of_a_sum_is_raised() -> None:
+    evidence, _, paused = table(refused("AccessDeniedException"))
     with pytest.raises(ClientError):
         evidence.spend(KEY, HOUR, {ulid(1): Decimal(1)})
     assert paused == []

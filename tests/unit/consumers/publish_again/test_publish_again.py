@@ -310,6 +310,7 @@ ANSWERS: list[tuple[Any, Refusal]] = [
     (error("AccessDenied", 403), FOR_GOOD),
     (error("Odd", 503), Refusal("Odd", is_for_now=True)),
     (ConnectTimeoutError(endpoint_url="x"), Refusal("ConnectTimeoutError", is_for_now=True)),
+    (AttributeError("'list' object has no attribute 'get'"), Refusal("AttributeError", is_for_now=True)),
     ({}, Refusal("NoAnswer", is_for_now=True)),
     ({"Entries": [{}]}, Refusal("NoAnswer", is_for_now=True)),
     ({"Entries": None}, Refusal("NoAnswer", is_for_now=True)),
@@ -340,14 +341,22 @@ def test_messages_are_hidden_ten_at_a_time() -> None:
     assert client.asked[1]["Entries"][0] == {"Id": "0", "ReceiptHandle": "h10", "VisibilityTimeout": 10}
     assert {asked["QueueUrl"] for asked in client.asked} == {"queue"}
     assert log.lines == [
-        {"level": "warning", "message": "Messages were not hidden", "reason": "MessageNotInflight", "number": 2}
+        {"level": "warning", "message": "Messages were not hidden", "reason": "MessageNotInflight, Other", "number": 2}
     ]
 
 
-@pytest.mark.parametrize("failure", [error("AccessDenied"), ConnectTimeoutError(endpoint_url="x")])
-def test_a_message_that_cannot_be_hidden_comes_again_all_the_same(failure: Exception) -> None:
-    client, log = Client(failure), Log()
+NOT_HIDDEN: list[tuple[Any, str]] = [
+    (error("AccessDenied"), repr(error("AccessDenied"))),
+    (ConnectTimeoutError(endpoint_url="x"), repr(ConnectTimeoutError(endpoint_url="x"))),
+    (TypeError("odd"), "TypeError('odd')"),
+    ({"Failed": ["odd"]}, """AttributeError("'str' object has no attribute 'get'")"""),
+]
+
+
+@pytest.mark.parametrize(("answer", "reason"), NOT_HIDDEN)
+def test_a_message_that_cannot_be_hidden_comes_again_all_the_same(answer: Any, reason: str) -> None:
+    client, log = Client(answer), Log()
     logger: Any = log
     OverflowQueue(client, "queue", logger).hide(dict.fromkeys(map(str, range(20)), 5))
     assert len(client.asked) == 1
-    assert log.lines == [{"level": "warning", "message": "Messages were not hidden", "reason": str(failure)}]
+    assert log.lines == [{"level": "warning", "message": "Messages were not hidden", "reason": reason}]
