@@ -61,17 +61,24 @@ pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a r
 client: ## Build the library for browsers and Node, clients/js, and renew the playground's copy of it (needs npm)
 	@cd clients/js && npm ci --ignore-scripts --no-audit --no-fund --silent && node build.mjs --for-the-playground
 
-bench: .venv/ready .venv-ministack/ready .venv-bench/ready ## Measure speed and memory, as told in docs/benchmarks.md
-	@$(BIN)/python -m deployment build --this-machine --into .local/bench/build
-	@$(BIN)/python -m bench $(ARGS)
-
 clients: .venv/ready ## Try client libraries as they come (installs each); what ran is written into docs/clients.md
 	@$(BIN)/python -m tests.clients $(ARGS)
 
 # The modules or folders whose changes are tried: those that one has changed, as a rule.
 MODULES ?= functions shared
-mutants: .venv/ready .venv-mutants/ready ## Change modules in small ways and list what no test notices (MODULES=… ARGS="--sample 100")
+ifneq ($(filter -h --help,$(ARGS)),)
+bench mutants:
+	@$(PYTHON) -m $@.arguments --help
+else
+bench: ## Measure speed and memory, as told in docs/benchmarks.md
+	$(call ask-first,bench,$(ARGS),.venv/ready .venv-ministack/ready .venv-bench/ready)
+	@$(BIN)/python -m deployment build --this-machine --into .local/bench/build
+	@$(BIN)/python -m bench $(ARGS)
+
+mutants: ## Change modules in small ways and list what no test notices (MODULES=… ARGS="--sample 100")
+	$(call ask-first,mutants,$(MODULES) $(ARGS),.venv/ready .venv-mutants/ready)
 	@$(BIN)/python -m mutants $(MODULES) $(ARGS)
+endif
 
 # For the Python and the architecture of the functions, whatever this machine has; deployment/ says how. Its bytecode needs a
 # Python of that version: BYTECODE_PYTHON names one, or is none.
@@ -94,10 +101,21 @@ clean: ## Remove everything built, installed or stored in this checkout
 	rm -rf .venv .venv-ministack .venv-bench .venv-examples .venv-mutants .aws-sam .local .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call environment,FOLDER,REQUIREMENTS): a virtual environment with exactly the packages of a hashed requirement file.
-define environment
+define new-enough
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: install it or name it, as in: make PYTHON=python3.11" >&2; exit 1; }
+endef
+
+# $(call ask-first,TOOL,ARGUMENTS,ENVIRONMENTS): a wrong name is refused before anything is installed.
+define ask-first
+	$(new-enough)
+	@$(PYTHON) -m $(1).arguments $(2)
+	@$(MAKE) $(3)
+endef
+
+# $(call environment,FOLDER,REQUIREMENTS): a virtual environment with exactly the packages of a hashed requirement file.
+define environment
+	$(new-enough)
 	@test -x $(1)/bin/pip || $(PYTHON) -m venv --clear $(1) || \
 	  { rm -rf $(1); echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing $(2) into $(1) (once; a minute or two) …"

@@ -1,6 +1,5 @@
 """`make bench`: every figure of docs/benchmarks.md, measured in one run and printed as that document's tables."""
 
-import argparse
 import asyncio
 import contextlib
 import platform
@@ -12,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from bench import chapters, processes
+from bench.arguments import arguments
 from bench.chapters import Bench
 from bench.measures import cache, sizes, workers
 from bench.measures.load import machine
@@ -86,23 +86,11 @@ def _processor() -> str:
     return f"{len(models)} x {models[0].partition(': ')[2]}" if models else "unknown processor"
 
 
-def _chapters(names: str) -> list[str]:
-    wanted = names.split(",")
-    if not set(wanted) <= set(CHAPTERS):
-        raise argparse.ArgumentTypeError(f"the chapters are {', '.join(CHAPTERS)}")
-    return [name for name in CHAPTERS if name in wanted]
-
-
 def main() -> None:
     """Read the arguments and go."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="a fraction of the repetitions, for a trial")
-    parser.add_argument(
-        "--only", type=_chapters, default=list(CHAPTERS), metavar="NAME,…", help=f"of {', '.join(CHAPTERS)}"
-    )
-    parser.add_argument("--build", type=Path, default=BUILD, help="another build to measure (.local/bench/build)")
-    options = parser.parse_args()
-    asyncio.run(bench(options.only, options.scale, options.build.resolve()))
+    options = arguments()
+    build: Path = options.build or BUILD
+    asyncio.run(bench(options.only, options.scale, build.resolve()))
 
 
 if __name__ == "__main__":

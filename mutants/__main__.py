@@ -3,7 +3,6 @@
 It ends with 1 if there is such a change that `accepted.toml` does not have, and works in a copy of the checkout.
 """
 
-import argparse
 import importlib
 import os
 import secrets
@@ -20,11 +19,11 @@ from itertools import groupby
 from pathlib import Path
 
 from mutants import accepted, covered, running
+from mutants.arguments import ROOT, arguments
 from mutants.changes import Change, sample
 from mutants.covered import Records, Run
 from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Runner, Verdict
 
-ROOT = Path(__file__).resolve().parent.parent
 IMPORT = "import"
 """What noticed a change with which the tests could not be loaded."""
 
@@ -35,10 +34,10 @@ HEAVY = ("boto3", "moto.dynamodb", "hypothesis.stateful", "httpx", "openai", "ya
 
 def main() -> int:
     """Read the arguments and go; the exit code."""
-    options = _options()
+    options = arguments()
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     signal.signal(signal.SIGTERM, _stop)
-    modules = _modules(options.modules)
+    modules: list[str] = options.modules
     changes = sample({module: (ROOT / module).read_text() for module in modules}, options.sample, seed)
     if options.anew:
         shutil.rmtree(RECORDS, ignore_errors=True)
@@ -55,34 +54,6 @@ def main() -> int:
 
 def _stop(_number: int, _frame: object) -> None:
     sys.exit("stopped")  # an exception, so that the copy is removed
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
-    parser.add_argument("modules", nargs="+", help="modules or folders, such as console/ or functions/proxy/http")
-    parser.add_argument("--sample", type=int, metavar="N", help="take N changes at random, not all")
-    parser.add_argument("--seed", type=int, help="of the random choice (another one each time)")
-    parser.add_argument(
-        "--tests", nargs="+", default=["tests/unit", "tests/integration"], help="folders or files of tests"
-    )
-    parser.add_argument(
-        "--processes",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="files of tests that start processes: they try, from the changed file, what the others do not notice",
-    )
-    parser.add_argument("--seconds", type=float, default=30.0, help="of tests for one change, the nearest first (30)")
-    parser.add_argument("--anew", action="store_true", help="record anew which tests run which lines")
-    return parser.parse_args()
-
-
-def _modules(names: Sequence[str]) -> list[str]:
-    paths = [ROOT / name for name in names]
-    if absent := [path for path in paths if not path.exists()]:
-        sys.exit(f"{absent[0]} is not there: name modules or folders of this checkout.")
-    files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
-    return sorted(file.resolve().relative_to(ROOT).as_posix() for file in files)
 
 
 def _copy(copy: Path) -> None:
