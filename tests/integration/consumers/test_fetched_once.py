@@ -164,30 +164,6 @@ def test_what_several_tell_of_counts_once_whoever_tells_it_by_whichever_name_in_
     check_books(client, entries, lake)
 
 
-class Interrupted(FakeCostsTable):
-    """A table into which another consumer writes just before the transaction after so many."""
-
-    def __init__(self, after: int, other: dict[str, Any]) -> None:
-        super().__init__(self._interrupt)
-        self._after, self._other = after, other
-
-    def _interrupt(self) -> None:
-        self._after -= 1
-        if self._after == 0:
-            recorded(self, [self._other])
-
-
-@pytest.mark.parametrize("after", [2, 3])
-@pytest.mark.parametrize(("first", "other"), list(itertools.permutations(range(3), 2)))
-def test_two_tellings_at_once_are_one(first: int, other: int, after: int) -> None:
-    """Whatever one of two consumers has read, the other may change before it writes."""
-    tellings = [told(0, ["b", "f"], UNTOLD), told(1, ["f", "="]), told(2, ["=", "b"])]
-    client = Interrupted(after, tellings[other])
-    entries, _ = recorded(client, [told(9, ["b"], UNTOLD)], [tellings[first]], [tellings[first], tellings[other]])
-    sums = sums_in(client)
-    assert (sums["cost"], sums["unpriced"], sums["requests"]) == (1, 0, len(entries))
-
-
 def test_the_lake_hears_of_what_is_taken_back_even_if_it_did_not_listen_at_first() -> None:
     client: Any = FakeCostsTable()
     lake = Sink()

@@ -304,14 +304,14 @@ def counting_in(client: FakeCostsTable) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("before", [0, 1], ids=["never priced again", "priced again before"])
 @pytest.mark.parametrize("repriced", ["", "1", "2"], ids=["as they were", "the first", "the second"])
+@pytest.mark.parametrize("names", [("a", "c"), ("d",)], ids=["by known names", "by a new one"])
 def test_who_joins_two_leaves_one_whoever_joins_them_too_or_prices_them_again_in_between(
-    repriced: str, before: int
+    repriced: str, before: int, names: tuple[str, ...]
 ) -> None:
     """Whatever one of two consumers has read, others may change before it writes."""
     for says in product(range(3), repeat=4):
-        entries = [
-            entry(*each) for each in zip("1234", says, [("a",), ("b", "c"), ("a", "b"), ("a", "c")], strict=True)
-        ]
+        claimed = [("a",), ("b", "c"), ("a", "b", "d"), names]
+        entries = [entry(*each) for each in zip("1234", says, claimed, strict=True)]
         *alone, own, other = entries
         if (repriced or before) and (says[int(repriced or 1) - 1] == 0 or says[2] != says[3]):
             continue  # what nobody knows the usage of has no price; for the rest, those who join say the same
