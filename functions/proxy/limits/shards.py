@@ -226,9 +226,10 @@ class Shards:
 
     def _known(self, taken: Reservation, dry: Dry) -> Known:
         limits, windows, share = taken.limits, dry.windows, taken.share
+        assert share
         is_until_next = dry.short.name == REQUESTS and limits.tpm is None
         until = windows.now + windows.to_next_minute if is_until_next else self._clock() + _A_MOMENT
-        return Known(dry, limits, share.tokens if share else 0, until, frozenset({taken.shard}))
+        return Known(dry, limits, share.tokens, until, frozenset({taken.shard}))
 
     def _known_dry(self, taken: Reservation) -> Known | None:
         known = self._dry.get(taken.limits.id)

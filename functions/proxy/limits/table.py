@@ -85,7 +85,8 @@ class LimitsTable:
         self._hints = PriceHints(table.aws, table.name, table.clock, table.timeout)
         self._marks: dict[str, str] = {}
         self._renewals = renewals
-        self._shards_of, self._of_shards = shards, list["Shards"]()
+        self._shards_of = shards
+        self._of_shards: Shards | None = None
         self._divided: dict[str, int] = {}
 
     def take(
@@ -255,11 +256,11 @@ class LimitsTable:
 
     @property
     def _shards(self) -> "Shards":
-        if not self._of_shards:
+        if self._of_shards is None:
             from proxy.limits.shards import Shards  # noqa: PLC0415  # few keys have limits that large
 
-            self._of_shards.append(Shards(self._counters, self._clock, self._count))
-        return self._of_shards[0]
+            self._of_shards = Shards(self._counters, self._clock, self._count)
+        return self._of_shards
 
     def _judged(self, error: Exception, limits: Limits) -> ProxyError | None:
         """Why a request that could not be checked must not go on; None if the owner's policy lets it."""

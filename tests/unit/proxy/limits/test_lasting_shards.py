@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from openai_proxy.dynamodb import from_item
@@ -18,6 +19,7 @@ from tests.examples import examples
 from tests.limits.sandboxes import (
     COST,
     NOON,
+    TOKENS,
     Sandbox,
     Turns,
     busy,
@@ -268,6 +270,33 @@ def test_a_place_is_kept_while_its_request_runs_and_no_longer() -> None:
     assert sandbox.take(limits).refused is None
 
 
+@pytest.mark.parametrize("count", [1, 7])
+def test_places_whose_leases_have_ended_are_freed_and_taken_in_the_same_shard(count: int) -> None:
+    """Nobody need look for room elsewhere, nor draw."""
+    table, limits = LimitsItems(), Limits("k", parallel=count)
+    sandbox = Sandbox(table, 0.3)
+    for _ in range(count):
+        sandbox.take(limits)
+    sandbox.now += 60
+    table.written.clear()
+    taken = sandbox.take(limits)
+    assert (taken.refused, taken.shard) == (None, sandbox.passed[0].shard)
+    assert table.written == [f"limits#k#{taken.shard}"] * 3, "it is full, it is swept, it has room"
+
+
+@pytest.mark.parametrize("used", [0, TOKENS, 5 * TOKENS])
+def test_a_place_is_free_at_once_although_the_minute_of_its_tokens_is_over(used: int) -> None:
+    """The clock of another sandbox is ahead."""
+    table, limits = LimitsItems(), Limits("k", parallel=1, tpm=1000)
+    sandbox, ahead = Sandbox(table, 0.4, now=NOON + 59), Sandbox(table, 0.4, now=NOON + 60)
+    taken = sandbox.take(limits)
+    assert ahead.take(limits._replace(parallel=2)).refused is None
+    sandbox.release(taken, used)
+    assert whole_of(table).running(NOON + 60) == 1
+    shard = table.numbers(f"limits#k#{taken.shard}")
+    assert shard["tokens"] == TOKENS, "of the new minute"
+
+
 @pytest.mark.parametrize("is_applied", [False, True])
 def test_a_place_whose_renewal_was_not_answered_is_taken_once_more_and_is_free_in_the_end(is_applied: bool) -> None:
     table = LimitsItems()
@@ -357,3 +386,34 @@ def test_an_unchecked_request_of_a_divided_budget_is_settled_as_nothing_reserved
     assert (event.reserved, event.lane) == (None, 1)
     settling(table).settle([event, replace(settlement(sandbox.passed[0], 2, COST), lane=1)])
     assert settling(table).counter("k")["month_spent"] == COST * 2
+
+
+class Counted(LimitsItems):
+    """The table, and how many items each call has read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_at_once: list[int] = []
+
+    def batch_get_item(self, table: str, keys: Sequence[Any], timeout: float) -> list[Any]:
+        self.read_at_once.append(len(keys))
+        return super().batch_get_item(table, keys, timeout)
+
+
+@pytest.mark.parametrize(
+    ("limits", "shards", "read"),
+    [
+        (Limits("k", parallel=500), 99, [100]),
+        (Limits("k", parallel=500), 100, [100, 1]),
+        (Limits("k", budget_day=Decimal(500)), 91, [100]),
+        (Limits("k", budget_day=Decimal(500)), 192, [100, 100, 1]),
+    ],
+    ids=["one read of shards", "one shard more", "one read of shards and lanes", "two and a lane"],
+)
+def test_a_counter_is_read_with_all_its_shards_and_lanes_a_hundred_items_at_a_time(
+    limits: Limits, shards: int, read: list[int]
+) -> None:
+    """DynamoDB takes no more in one call."""
+    table = Counted()
+    assert Sandbox(table, 0.5, shards=shards).take(limits).is_checked
+    assert table.read_at_once == read

@@ -147,6 +147,15 @@ def test_a_refused_request_asks_other_shards_first_and_then_nobody_again() -> No
     assert other.take(limits).refused is None
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_who_is_refused_has_asked_each_shard_that_there_is_and_no_other(count: int) -> None:
+    table, limits = LimitsItems(), Limits("k", rpm=1)
+    assert not Sandbox(table, 0.1, shards=count).take(limits).refused
+    table.written.clear()
+    assert Sandbox(table, 0.2, shards=count).take(limits).refused
+    assert set(table.written) == {f"limits#k#{number}" for number in range(1, count + 1)}
+
+
 def test_a_request_has_one_write_while_its_shard_has_room() -> None:
     table = LimitsItems()
     sandbox = Sandbox(table)

@@ -15,7 +15,7 @@ from proxy.limits.table import LimitsTable
 from proxy.request.routing import Candidate
 
 from tests.limits.machine import FAR, PATIENT
-from tests.limits.sandboxes import NOON, Sandbox, body_of, busy
+from tests.limits.sandboxes import NOON, Sandbox, body_of, busy, of_team
 from tests.limits.table import LimitsItems, access_to
 
 USED = Usage(5, 3, source="reported")
@@ -130,3 +130,34 @@ def test_a_counter_that_is_given_nothing_back_keeps_the_mark_of_a_sandbox_s_last
             item = table.items[f"limits#{each.id}"]
             kept = item["live" if each.parallel else "took"]["M"]
             assert len(kept) == (6 if each.parallel else 2)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "rpm": {"rpm": 60},
+    "tpm": {"tpm": 10**6},
+    "parallel": {"parallel": 60},
+    "budget": {"budget_day": Decimal(50)},
+    "all": {"rpm": 60, "tpm": 10**6, "parallel": 60, "budget_day": Decimal(50)},
+}
+
+
+@pytest.mark.parametrize("of_team_", [None, *KINDS])
+@pytest.mark.parametrize("own", KINDS)
+@pytest.mark.parametrize("apart", [("k", "team.web"), ("k",), ("team.web",), ()], ids=["none", "team", "key", "both"])
+def test_a_lease_is_renewed_in_each_counter_that_is_given_something_back_and_a_place_in_each_shard(
+    own: str, of_team_: str | None, apart: tuple[str, ...]
+) -> None:
+    table = LimitsItems()
+    shared = None if of_team_ is None else of_team(**KINDS[of_team_])
+    sandbox = Sandbox(table, 0.4, apart=apart)
+    taken = sandbox.take(Limits("k", **KINDS[own], shared=shared))
+    sandbox.now += 16
+    table.written.clear()
+    sandbox.renewals.look()
+    expected: list[str] = []
+    for part, kind in zip(taken.parts, (own, of_team_), strict=False):
+        if part.limits.id in apart and kind != "rpm":
+            expected.append(f"limits#{part.limits.id}")
+        if part.limits.id not in apart and kind in ("parallel", "all"):
+            expected.append(f"limits#{part.limits.id}#{part.shard}")
+    assert (taken.refused, table.written) == (None, expected)
