@@ -270,6 +270,17 @@ def test_a_place_is_kept_while_its_request_runs_and_no_longer() -> None:
     assert sandbox.take(limits).refused is None
 
 
+@pytest.mark.parametrize("place", [0.4, 0.9], ids=["in its own shard", "in another"])
+def test_a_place_is_taken_until_the_second_in_which_its_lease_ends(place: float) -> None:
+    table, limits = LimitsItems(), Limits("k", parallel=1)
+    taken = Sandbox(table, 0.4).take(limits)
+    assert taken.share
+    for seconds, is_free in ((0, False), (1, True)):
+        assert whole_of(table).running(taken.share.lease_end + seconds) == int(not is_free)
+        other = Sandbox(table, place, now=taken.share.lease_end + seconds)
+        assert bool(other.take(limits).refused) is not is_free
+
+
 @pytest.mark.parametrize("count", [1, 7])
 def test_places_whose_leases_have_ended_are_freed_and_taken_in_the_same_shard(count: int) -> None:
     """Nobody need look for room elsewhere, nor draw."""

@@ -156,6 +156,57 @@ def test_who_is_refused_has_asked_each_shard_that_there_is_and_no_other(count: i
     assert set(table.written) == {f"limits#k#{number}" for number in range(1, count + 1)}
 
 
+class Asked(LimitsItems):
+    """The table, and how often the counter itself has been read."""
+
+    count = 0
+
+    def read(self, name: str, is_consistent: bool) -> Any:
+        self.count += name == "limits#k"
+        return super().read(name, is_consistent)
+
+
+@pytest.mark.parametrize("limits", [Limits("k", tpm=TOKENS), Limits("k", parallel=1)], ids=["tokens", "places"])
+def test_whoever_is_refused_asks_the_counter_again_after_a_second_and_for_less_or_by_other_limits_at_once(
+    limits: Limits,
+) -> None:
+    table = Asked()
+    sandbox = Sandbox(table, 0.4)
+    sandbox.take(limits)
+    is_fewer = limits.tpm is not None
+    changed = limits._replace(rpm=60)
+    for seconds, asked, tokens, is_asked in (
+        (0, limits, 8, True),
+        (0.99, limits, 8, False),
+        (0, limits, 9, False),
+        (0.01, limits, 8, True),
+        (0, limits, 7, is_fewer),
+        (0, changed, 8, True),
+    ):
+        sandbox.now += seconds
+        table.count = 0
+        assert sandbox.take(asked, tokens).refused
+        assert (table.count > 0) is is_asked
+
+
+def test_a_counter_is_divided_into_as_many_shards_as_there_are() -> None:
+    for count in (2, 3):
+        table = LimitsItems()
+        Sandbox(table, shards=count).take(Limits("k", parallel=1))
+        assert table.numbers("limits#k")["divided"] == count
+
+
+def test_tokens_of_a_minute_that_is_over_are_not_given_back() -> None:
+    table, limits = LimitsItems(), Limits("k", tpm=1000)
+    sandbox = Sandbox(table, now=NOON + 59)
+    for seconds, writes in ((0, 1), (1, 0)):
+        taken = sandbox.take(limits)
+        sandbox.now = NOON + 59 + seconds
+        table.written.clear()
+        sandbox.release(taken, 0)
+        assert len(table.written) == writes
+
+
 def test_a_request_has_one_write_while_its_shard_has_room() -> None:
     table = LimitsItems()
     sandbox = Sandbox(table)

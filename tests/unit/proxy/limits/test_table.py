@@ -141,21 +141,21 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("of_team_", [None, *KINDS])
+@pytest.mark.parametrize("team", [None, *KINDS])
 @pytest.mark.parametrize("own", KINDS)
 @pytest.mark.parametrize("apart", [("k", "team.web"), ("k",), ("team.web",), ()], ids=["none", "team", "key", "both"])
 def test_a_lease_is_renewed_in_each_counter_that_is_given_something_back_and_a_place_in_each_shard(
-    own: str, of_team_: str | None, apart: tuple[str, ...]
+    own: str, team: str | None, apart: tuple[str, ...]
 ) -> None:
     table = LimitsItems()
-    shared = None if of_team_ is None else of_team(**KINDS[of_team_])
+    shared = None if team is None else of_team(**KINDS[team])
     sandbox = Sandbox(table, 0.4, apart=apart)
     taken = sandbox.take(Limits("k", **KINDS[own], shared=shared))
     sandbox.now += 16
     table.written.clear()
     sandbox.renewals.look()
     expected: list[str] = []
-    for part, kind in zip(taken.parts, (own, of_team_), strict=False):
+    for part, kind in zip(taken.parts, (own, team), strict=False):
         if part.limits.id in apart and kind != "rpm":
             expected.append(f"limits#{part.limits.id}")
         if part.limits.id not in apart and kind in ("parallel", "all"):
