@@ -62,7 +62,7 @@ def options(scratch: Path) -> list[str]:
     ]
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets, where some tests have a conftest and others have not
 class Runner:
     """A pytest plugin that, instead of running the session's tests, tries each plan and says its verdict to `tell`.
 

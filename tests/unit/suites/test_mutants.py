@@ -404,8 +404,10 @@ PROJECT = {
         "    assert double.double(0) == 0\n\n\ndef test_end():\n    assert double.wait(0) is False\n\n\n"
         "def test_never_alone():\n    assert os.environ.get('NEVER')\n"
     ),
+    "beside/conftest.py": "",
+    "beside/test_beside.py": "def test_it(): ...\n",
 }
-"""A project of two functions and four tests, of which the last fails whatever is changed."""
+"""A project of two functions and four tests, of which the last fails whatever is changed; others have a conftest."""
 
 
 CHANGED = "x - x"
@@ -440,7 +442,7 @@ def work():
     os.chdir(project)
     sys.path.insert(0, str(project))
     runner = running.Runner(plans, seconds, project, lambda *_: None, in_memory=in_memory, slack=0.5)
-    arguments = [*running.options(project), "test_double.py"]
+    arguments = [*running.options(project), "test_double.py", "beside"]
     found = running.in_session(runner, arguments, project / "told", running.Verdict(running.CANNOT))
     (project / "found").write_bytes(pickle.dumps(found))
 
@@ -457,6 +459,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Verdict
     folders = {name: tmp_path_factory.mktemp(name) for name in texts}
     for name, folder in folders.items():
         for file, text in {**PROJECT, "double.py": texts[name]}.items():
+            (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_text(text)
     plans = {"memory": IN_MEMORY, "disk": FROM_DISK, "broken": FROM_DISK}
     runs = [(folder, plans[name], SECONDS, name != "disk") for name, folder in folders.items()]
