@@ -38,6 +38,13 @@ def test_what_was_saved_is_the_difference_to_the_same_request_without_a_cache(
     assert (share.get("cached_requests", 0), share.get("cached_tokens", 0)) == (int(read > 0), read)
 
 
+@pytest.mark.parametrize(("read", "saved"), [(1, 2), (2, 3), (3, 4), (5, 8), (7, 10)])
+def test_what_was_saved_has_twelve_decimals_and_a_half_becomes_even(read: int, saved: int) -> None:
+    book = parse_price_book("servers: {openai: {models: {m: {input: 0.0000015, cached_input: 0, output: 10}}}}")
+    used: dict[str, Any] = {"input_tokens": 10 + read, "cache_read_input_tokens": read}
+    assert prompt_cache_share(entry(book=book, **used))["cached_saved"] == Decimal(saved).scaleb(-12)
+
+
 def test_what_nobody_knows_is_counted_and_never_taken_for_nothing() -> None:
     used: dict[str, Any] = {"input_tokens": 900, "cache_read_input_tokens": 900}
     unknown = {"cached_requests": 1, "cached_tokens": 900, "cached_saved": 0, "cached_unpriced": 1}
