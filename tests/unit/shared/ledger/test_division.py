@@ -58,8 +58,9 @@ def test_a_group_is_divided_once_with_signs_and_rows_for_those_who_correct() -> 
     }
     units = sum(2 * -(-size_of(item) // BLOCK) for item in table.items.values())
     assert f"costs {units} write units" in " ".join(SCALE.split())
+    table.items[ROLLUPS[0].key] = table.items[ROLLUPS[0].key] | {SHARDED: {"N": "7"}}
     before = dict(table.items)
-    assert division(table).divide(ENTRY), "by somebody else"
+    assert division(table).divide(ENTRY), "by somebody else, into another number of shards"
     assert table.items == before
 
 
