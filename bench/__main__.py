@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import chapters, processes
+from bench import chapters, ports, processes
 from bench.arguments import arguments
 from bench.chapters import Bench
 from bench.measures import cache, sizes, workers
@@ -50,7 +50,7 @@ async def bench(only: Sequence[str], part: float, build: Path) -> None:
     end_with_the_first_failure()
     _end_when_terminated()
     async with contextlib.AsyncExitStack() as stack:
-        port = processes.free_port()
+        port = ports.free_port()
         upstream = stack.enter_context(running(processes.module("bench.servers.upstream", str(port))))
         await processes.listening(port, upstream)
         aws = AwsStandIn()

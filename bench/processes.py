@@ -6,10 +6,8 @@ Every process is started with an environment made here, so that nothing of the c
 import asyncio
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -257,26 +255,6 @@ def servers(port: int, name: str = "openai") -> str:
 def built_servers(port: int, more: str = "") -> str:
     """The same with `more` after it, as `make build` writes it."""
     return as_built(servers(port) + more)
-
-
-_NOT_GIVEN_AWAY = range(20_000, 32_000)
-"""Linux takes ports from 32768 on for connections and for listeners that ask for any, other systems from 49152 on."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on, and that nobody is given before they are used."""
-    found: list[int] = []
-    for port in random.SystemRandom().sample(_NOT_GIVEN_AWAY, len(_NOT_GIVEN_AWAY)):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"There are no {count} free ports.")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    return free_ports(1)[0]
 
 
 async def listening(port: int, process: Process, seconds: float = 20.0) -> None:

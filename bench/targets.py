@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
-from bench import processes
+from bench import ports, processes
 from bench.processes import Process, Surroundings, running
 from bench.requests import CLIENT_KEY, Workload
 from bench.runtime_api import Exchange, RuntimeApi
@@ -123,7 +123,7 @@ async def sandboxes(
 @contextlib.asynccontextmanager
 async def fastapi(around: Surroundings, name: str, *, fast: bool) -> AsyncGenerator[HttpTarget]:
     """A FastAPI pass-through that listens."""
-    port = processes.free_port()
+    port = ports.free_port()
     with running(processes.fastapi(around.upstream, port, fast=fast)) as process:
         await processes.listening(port, process)
         yield HttpTarget(name, process, port)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import processes
+from bench import ports, processes
 from bench.chapters import Bench
 from bench.measures.load import percentiles
 from bench.processes import ROOT, running
@@ -116,7 +116,7 @@ async def _caching(bench: Bench, name: str, kept: Table, folder: Path) -> AsyncG
 
 @contextlib.asynccontextmanager
 async def _peer(bench: Bench, folder: Path) -> AsyncGenerator[Target | None]:
-    port = processes.free_port()
+    port = ports.free_port()
     process = processes.litellm(bench.around.upstream, port, folder, _PEER_KEY)
     if process is None:
         print("\nLiteLLM is not installed in .venv-litellm, and is left out.")

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from bench import processes
+from bench import ports, processes
 from bench.processes import Surroundings, running
 from bench.requests import STREAM
 from bench.runtime_api import RuntimeApi
@@ -97,7 +97,7 @@ async def _start_sandbox(around: Surroundings) -> tuple[float, ...]:
 
 
 async def _start_fastapi(around: Surroundings) -> tuple[float, ...]:
-    port = processes.free_port()
+    port = ports.free_port()
     with running(processes.fastapi(around.upstream, port, fast=False)) as process:
         await processes.listening(port, process)
         exchange = await HttpTarget("", process, port).exchange(STREAM)

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from bench import processes
 from bench.measures.load import Load, Plan, load
-from bench.processes import ROOT, free_port, free_ports, running
+from bench.ports import free_port, free_ports
+from bench.processes import ROOT, running
 from bench.requests import paced
 from bench.targets import HttpTarget, Target
 

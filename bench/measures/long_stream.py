@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bench import processes
+from bench import ports, processes
 from bench.processes import Surroundings, running
 from bench.requests import Workload
 from bench.targets import SandboxTarget, sandboxes
@@ -116,7 +116,7 @@ async def _stream(
     around: Surroundings, chunks: int, pause: int, on_last_tenth: Callable[[], None], go: asyncio.Event
 ) -> tuple[dict[int, Moment], float, float]:
     """What was known at the milestones, and seconds: of the upstream server's work, and all."""
-    watch, port = _Watch(chunks, on_last_tenth), processes.free_port()
+    watch, port = _Watch(chunks, on_last_tenth), ports.free_port()
     servers_file = around.servers_file.with_name(f"servers_{port}.yaml")
     servers_file.write_text(processes.built_servers(port))
     with running(processes.module("bench.servers.upstream_long", str(port))) as upstream:

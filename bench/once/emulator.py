@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from bench.processes import BUILD, ROOT, free_port
+from bench.ports import free_port
+from bench.processes import BUILD, ROOT
 from local.stack import ministack
 from local.stack.settings import Settings
 

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -253,23 +254,24 @@ async def _not_found(request: Request, _error: Exception) -> Response:
 
 
 def main() -> None:
-    """Serve on 127.0.0.1. The token comes by the environment, because arguments show in the process list."""
-    parser = argparse.ArgumentParser(prog="python -m local.demo_server", description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
+    """Serve on the socket that was inherited. The token comes by the environment, because arguments show in the process
+    list.
+    """
+    parser = argparse.ArgumentParser(prog="python -m local.demo.server", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the descriptor of a listening socket")
     parser.add_argument("--delay", type=float, default=DEFAULT_DELAY, help="seconds before each token")
     options = parser.parse_args()
     app = DemoServer(os.environ[TOKEN_VARIABLE], options.delay).app()
     # "critical": uvicorn reports each connection that is cut on demand as an error of the application.
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host="127.0.0.1",
-        port=options.port,
         log_level="critical",
         access_log=False,
         lifespan="off",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
 
 
 if __name__ == "__main__":

@@ -106,13 +106,15 @@ class _Quiet(WSGIRequestHandler):
 
 
 def main() -> None:
-    """Serve until ended."""
+    """Serve on the socket that was inherited until ended."""
     parser = argparse.ArgumentParser(prog="python -m local.issuer.server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    port: int = parser.parse_args().port
+    parser.add_argument("--fd", type=int, required=True, help="the descriptor of the socket that listens there")
+    options = parser.parse_args()
+    port: int = options.port
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # this machine alone
     app = application(f"http://{HOST}:{port}")
-    make_server(HOST, port, app, threaded=True, request_handler=_Quiet).serve_forever()
+    make_server(HOST, port, app, threaded=True, request_handler=_Quiet, fd=options.fd).serve_forever()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import httpx
 from botocore.exceptions import ClientError
 
 from local.stack.build import tool_environment
+from local.stack.ports import require_free
 from local.stack.processes import Child, CommandError, run
 from local.stack.settings import HOST, REGION, ROOT, Settings
 
@@ -29,10 +30,12 @@ _STOP_SECONDS = 60.0
 
 
 async def start(settings: Settings, tokens: Mapping[str, str], endpoint_of_functions: str = "") -> Child:
-    """Start MiniStack and wait until it answers. `tokens` reach the functions it runs. Raises CommandError.
+    """Start MiniStack and wait until it answers. `tokens` reach the functions it runs. Raises CommandError, and
+    PortTakenError: since the stack began somebody else may have come to listen there, who would answer in its place.
 
     The functions call AWS at `endpoint_of_functions`, by default at MiniStack itself.
     """
+    require_free({"MINISTACK_PORT": settings.ministack_port})
     persisted = settings.state if settings.keep_state else settings.temporary
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from local.stack.settings import HOST
 
 _POLL_SECONDS = 0.05
+_BACKLOG = 128
 
 
 class PortTakenError(Exception):
@@ -36,15 +37,37 @@ def _is_free(port: int) -> bool:
         return True
 
 
-async def wait_for_listener(port: int, seconds: float) -> bool:
-    """Wait until somebody listens on `port`, but no longer than `seconds`. Whether somebody does."""
+def listener(variable: str, port: int) -> socket.socket:
+    """A socket that listens on `port`, for a server to inherit: from now on nobody else can have the port, not even
+    while that server starts again. Raises PortTakenError.
+    """
+    try:
+        return socket.create_server((HOST, port), backlog=_BACKLOG)
+    except OSError:
+        require_free({variable: port})
+        raise
+
+
+async def wait_for_answer(port: int, seconds: float) -> bool:
+    """Wait until a server answers HTTP on `port`, but no longer than `seconds`. Whether it does."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            _, writer = await asyncio.open_connection(HOST, port)
-        except OSError:
-            await asyncio.sleep(_POLL_SECONDS)
-        else:
-            writer.close()
-            return True
+            if await asyncio.wait_for(_answers(port), left):
+                return True
+        except TimeoutError:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
     return False
+
+
+async def _answers(port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        try:
+            writer.write(b"HEAD / HTTP/1.0\r\n\r\n")
+            return await reader.read(1) != b""
+        finally:
+            writer.close()
+    except OSError:
+        return False

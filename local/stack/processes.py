@@ -45,9 +45,17 @@ class Child:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, log: Path
+        cls,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        inherited: Sequence[int] = (),
     ) -> Self:
-        """Start `command`, appending to `log`. Raises OSError when there is no such command."""
+        """Start `command`, appending to `log`; it has the descriptors `inherited` under the same numbers.
+
+        Raises OSError when there is no such command.
+        """
         with log.open("ab") as output:
             return cls(
                 await asyncio.create_subprocess_exec(
@@ -58,6 +66,7 @@ class Child:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    pass_fds=inherited,
                 )
             )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from openai_proxy.client_keys import hash_client_key, new_client_key
@@ -31,7 +32,7 @@ from local.lambda_.url_event import UrlIdentity
 from local.stack import build, ministack
 from local.stack.aws_gate import AwsGate
 from local.stack.env_file import aws_command, environment_file, greeting, provider_tokens, servers_file, usable_servers
-from local.stack.ports import require_free, wait_for_listener
+from local.stack.ports import listener, require_free, wait_for_answer
 from local.stack.processes import Child, CommandError
 from local.stack.settings import HOST, REGION, ROOT, Settings
 from local.stack.webhooks import Webhook
@@ -39,6 +40,8 @@ from local.stack.webhooks import Webhook
 _SERVER_STOP_SECONDS = 2.0
 _READY_SECONDS = 60.0
 _RESTART_SECONDS = 1.0
+_INHERITED = {"DEMO_PORT": "demo", "ISSUER_PORT": "issuer"}
+"""The servers, by the variables of their ports, that inherit a listener; and their logs."""
 _AUTHORIZERS = min(os.cpu_count() or 1, 4)
 
 
@@ -50,6 +53,7 @@ class Stack:
         self._environ = environ
         self._say = say
         self._demo_token = f"demo-{secrets.token_hex(24)}"
+        self._listeners: dict[str, socket] = {}
         self._faults = Faults(settings.faults, time.monotonic, say) if settings.faults else None
 
     async def run(self) -> None:
@@ -64,6 +68,8 @@ class Stack:
         servers = servers_file(listed, settings.demo_url, self._demo_token)
         tokens = provider_tokens(servers, self._environ)
         async with AsyncExitStack() as cleanup:
+            for variable in _INHERITED.keys() & settings.ports.keys():
+                self._listeners[variable] = cleanup.enter_context(listener(variable, settings.ports[variable]))
             self._prepare_folder(cleanup)
             _write_private(settings.servers_file, servers)
             await self._start_issuer(cleanup)
@@ -106,9 +112,7 @@ class Stack:
         settings.temporary.mkdir()
         if settings.keep_state:
             if not (settings.state / "deployed").is_file():
-                _remove(
-                    settings.state
-                )  # a first deployment that was interrupted cannot be continued: what it left goes
+                _remove(settings.state)  # of a first deployment that was interrupted: it cannot be continued
             settings.state.mkdir(exist_ok=True)
 
     async def _start_aws(self, cleanup: AsyncExitStack, tokens: Mapping[str, str]) -> Child:
@@ -135,10 +139,9 @@ class Stack:
         settings = self._settings
         deployed = settings.state / "deployed"
         wanted = f"{build.digest(settings)} {settings.parameters}"
-        if settings.keep_state and deployed.is_file() and deployed.read_text() == wanted:
-            outputs = await asyncio.to_thread(aws.outputs)
-            if outputs:
-                return outputs
+        is_deployed = settings.keep_state and deployed.is_file() and deployed.read_text() == wanted
+        if is_deployed and (outputs := await asyncio.to_thread(aws.outputs)):
+            return outputs
         self._say("Deploying template.yaml into it (sam deploy) …")
         await ministack.deploy(settings)
         await asyncio.to_thread(aws.number_concurrency)
@@ -170,12 +173,12 @@ class Stack:
     async def _start_demo_server(self, cleanup: AsyncExitStack) -> None:
         settings = self._settings
         self._say(f"Starting the demo OpenAI server on http://{HOST}:{settings.demo_port} …")
-        command = (sys.executable, "-m", "local.demo.server", "--port", str(settings.demo_port))
+        command = (sys.executable, "-m", "local.demo.server")
         environment = {TOKEN_VARIABLE: self._demo_token, "PATH": self._environ.get("PATH", "")}
-        keeper = asyncio.create_task(self._keep("demo server", command, environment, settings.log("demo")))
+        keeper = asyncio.create_task(self._keep("demo server", command, environment, "DEMO_PORT"))
         cleanup.push_async_callback(_cancel, keeper)
-        if not await wait_for_listener(settings.demo_port, _READY_SECONDS):
-            raise CommandError(f"The demo server does not listen; see {settings.log('demo')}")
+        if not await wait_for_answer(settings.demo_port, _READY_SECONDS):
+            raise CommandError(f"The demo server does not answer; see {settings.log('demo')}")
 
     async def _start_webhooks(self, cleanup: AsyncExitStack, aws: ministack.Aws) -> None:
         """Hand messages to those webhooks whose address was given."""
@@ -194,19 +197,21 @@ class Stack:
         self._say(f"Starting the OpenID provider on {settings.issuer} …")
         command = (sys.executable, "-m", "local.issuer.server", "--port", str(settings.issuer_port))
         environment = {"PATH": self._environ.get("PATH", "")}
-        keeper = asyncio.create_task(self._keep("OpenID provider", command, environment, settings.log("issuer")))
+        keeper = asyncio.create_task(self._keep("OpenID provider", command, environment, "ISSUER_PORT"))
         cleanup.push_async_callback(_cancel, keeper)
 
     async def _until_issuer_listens(self) -> None:
         """Wait until the OpenID provider listens: the authorizer asks it for keys while it initialises."""
         settings = self._settings
-        if settings.issuer_port and not await wait_for_listener(settings.issuer_port, _READY_SECONDS):
-            raise CommandError(f"The OpenID provider does not listen; see {settings.log('issuer')}")
+        if settings.issuer_port and not await wait_for_answer(settings.issuer_port, _READY_SECONDS):
+            raise CommandError(f"The OpenID provider does not answer; see {settings.log('issuer')}")
 
-    async def _keep(self, what: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Run a server, and again whenever it ends."""
+    async def _keep(self, what: str, command: Sequence[str], environment: Mapping[str, str], port: str) -> None:
+        """Run a server, which inherits the listener of `port`, and again whenever it ends."""
+        log, inherited = self._settings.log(_INHERITED[port]), self._listeners[port].fileno()
+        command = (*command, "--fd", str(inherited))
         while True:
-            child = await Child.start(command, environment, ROOT, log)
+            child = await Child.start(command, environment, ROOT, log, [inherited])
             try:
                 status = await asyncio.shield(child.exited)
             finally:
@@ -248,6 +253,7 @@ class Stack:
         cleanup.push_async_callback(people.close)
         url = FunctionUrl(pool.invoke, UrlIdentity.from_url(outputs["FunctionUrl"]), people.serve)
         cleanup.push_async_callback(url.close)
+        require_free({"PORT": settings.port})
         await url.start(HOST, settings.port)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.processes import free_ports
+from bench.ports import free_ports
 from tests.e2e.equipped import running
 from tests.e2e.fault_drivers import FaultyStack
 from tests.e2e.harness import Client, LocalStack, new_client, new_ports, start

@@ -25,7 +25,7 @@ import pytest
 from boto3.dynamodb.conditions import Key
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
-from bench.processes import free_ports
+from bench.ports import free_ports
 from tests.fakes import LISTENING
 from tests.sdks import openai
 

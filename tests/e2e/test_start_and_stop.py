@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.processes import free_ports
+from bench.ports import free_ports
 from tests.e2e.command import openai_proxy
 from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, launch, wait_for
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import processes
+from bench import ports, processes
 from bench.measures.load import Plan, load
 from bench.measures.long_stream import long_stream
 from bench.processes import ROOT, Surroundings, running
@@ -32,7 +32,7 @@ def build(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def surroundings(build: Path, without: str = "") -> AsyncGenerator[tuple[Surroundings, AwsStandIn, HttpTarget]]:
     end_with_the_first_failure()
-    port = processes.free_port()
+    port = ports.free_port()
     with running(processes.module("bench.servers.upstream", str(port))) as upstream:
         await processes.listening(port, upstream)
         aws = AwsStandIn()

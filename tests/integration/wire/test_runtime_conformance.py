@@ -16,7 +16,7 @@ import httpx
 import pytest
 import samcli
 
-from bench.processes import free_ports
+from bench.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]

@@ -1,3 +1,4 @@
+import asyncio
 import socket
 import subprocess
 import sys
@@ -5,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import free_port
+from bench.ports import free_port
 from local.stack import build
-from local.stack.ports import PortTakenError, require_free
+from local.stack.ports import PortTakenError, listener, require_free, wait_for_answer
 from local.stack.settings import ROOT, parse
 
 
@@ -132,6 +133,38 @@ def test_taken_port_is_named_with_the_remedy():
 def test_port_that_is_wanted_twice_is_refused():
     with pytest.raises(PortTakenError, match="Port 1 is wanted twice"):
         require_free({"PORT": 1, "DEMO_PORT": 1})
+
+
+def test_a_port_is_kept_for_the_server_that_inherits_its_listener():
+    port = free_port()
+    with listener("DEMO_PORT", port):
+        with pytest.raises(PortTakenError, match=rf"Port {port} is in use.*make run DEMO_PORT=\d+"):
+            listener("DEMO_PORT", port)
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port))
+    listener("DEMO_PORT", port).close()
+
+
+def test_who_listens_without_an_answer_is_waited_for_and_not_for_ever():
+    answer = b"HTTP/1.0 404 Not Found\r\n\r\n"
+
+    async def waited(say: bytes, seconds: float) -> bool:
+        async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(say)
+            writer.close()
+
+        with listener("DEMO_PORT", free_port()) as kept:
+            async with await asyncio.start_server(serve, sock=kept):
+                return await wait_for_answer(kept.getsockname()[1], seconds)
+
+    async def silent() -> bool:
+        with listener("DEMO_PORT", free_port()) as kept:
+            return await wait_for_answer(kept.getsockname()[1], 0.2)
+
+    assert asyncio.run(waited(answer, 60))
+    assert not asyncio.run(waited(b"", 0.2))
+    assert not asyncio.run(silent())
+    assert not asyncio.run(wait_for_answer(free_port(), 0.2))
 
 
 def test_free_ports_are_fine():
