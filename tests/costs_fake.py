@@ -14,6 +14,8 @@ from botocore.exceptions import ClientError
 Item = dict[str, Any]
 
 _CLAUSE = re.compile(r"(SET|REMOVE|ADD) (.*?)(?= (?:SET|REMOVE|ADD) |$)")
+_IN_EACH = {"TableName", "ConditionExpression", "ExpressionAttributeNames", "ExpressionAttributeValues"}
+_OWN = {"Put": {"Item"}, "Update": {"Key", "UpdateExpression"}, "ConditionCheck": {"Key"}}
 _FUNCTION = re.compile(r"(attribute_exists|attribute_not_exists)\((\S+)\)")
 
 
@@ -86,6 +88,7 @@ class FakeCostsTable:
 
     def _apply(self, items: dict[tuple[str, str], Item], kind: str, action: Mapping[str, Any]) -> str:
         assert action["TableName"] == "costs"
+        assert action.keys() - _IN_EACH == _OWN[kind]
         key = _key(action)
         current = items.get(key, {})
         names: Mapping[str, str] = action.get("ExpressionAttributeNames", {})
