@@ -11,6 +11,7 @@ is written down beside this, and docs/clients.md gets the table of all that is w
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ def main() -> None:
     names = parser.parse_args().names
     if unknown := [name for name in names if name not in by_name]:
         parser.error(f"There is no client {unknown[0]!r}: it is one of {', '.join(by_name)}.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an exception, so that all is stopped and removed
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere, stack() as running:
         for client in [by_name[name] for name in names] or CLIENTS:
             with contextlib.redirect_stdout(nowhere):  # the proxy's log lines

@@ -58,9 +58,9 @@ CLIENTS = (
     Client("continue", "with_continue.sh", ["@continuedev/cli"], {"CONTINUE_TELEMETRY_ENABLED": "0"}, from_npm=True),
 )
 BY_HAND = """
-Open WebUI is too large for `make clients` (1.7 GB without PyTorch, 3.6 GB with it) and was run by hand. Version 0.12.4,
-asked through its own HTTP API, made 1 call for a question and 1 for a stream, and showed the text of an error. A server
-that always answers 500 got 2 calls, directly 1; one that answers 429 got 1, directly 1.
+Open WebUI is too large for `make clients` (1.7 GB without PyTorch, 3.6 GB with it) and was run by hand on
+2026-11-30. Version 0.12.4, asked through its own HTTP API, made 1 call for a question and 1 for a stream, and showed
+the text of an error. A server that always answers 500 got 2 calls, directly 1; one that answers 429 got 1, directly 1.
 
 **Open WebUI**
 

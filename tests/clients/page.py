@@ -15,8 +15,9 @@ DIRECTLY = " directly"
 SECONDS = 60
 """How long a client may take for one question; some repeat what fails for longer."""
 _HEAD = (
-    "| client | version | question | stream | tool | text of an error | calls of a server that always answers 500 "
-    "| and of one that answers 429 with `Retry-After` |\n|---|---|---|---|---|---|---|---|\n"
+    "| client | version | tried on | question | stream | tool | text of an error "
+    "| calls of a server that always answers 500 | and of one that answers 429 with `Retry-After` |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -31,9 +32,13 @@ class Tried(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of one client: its version, or the `reason` why it does not run here; what was tried, by its name."""
+    """What came of one client: its version, or the `reason` why it does not run here; what was tried, by its name.
+
+    `date` is the day on which that was, as YYYY-MM-DD, in UTC.
+    """
 
     version: str
+    date: str
     reason: str
     tries: Mapping[str, Tried]
 
@@ -42,7 +47,7 @@ def results() -> dict[str, Result]:
     """What is written down of each client, by its name."""
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     return {
-        name: Result(each["version"], each["reason"], {way: Tried(*said) for way, said in each["tries"].items()})
+        name: Result(**(each | {"tries": {way: Tried(*said) for way, said in each["tries"].items()}}))
         for name, each in found.items()
     }
 
@@ -62,7 +67,9 @@ def table_of(found: Mapping[str, Result]) -> str:
     ran = [client for client in CLIENTS if client.name in found and found[client.name].version]
     rows = "".join(row_of(client, found[client.name]) for client in ran)
     reasons = [
-        f"{client.name} ({found[client.name].reason})" if client.name in found else client.name
+        f"{client.name} ({found[client.name].date}: {found[client.name].reason})"
+        if client.name in found
+        else client.name
         for client in CLIENTS
         if client not in ran
     ]
@@ -78,11 +85,11 @@ def table_of(found: Mapping[str, Result]) -> str:
 def row_of(client: Client, result: Result) -> str:
     """The row of one client."""
     if not result.version:
-        return f"| {client.name} | {result.reason} | | | | | | |\n"
+        return f"| {client.name} | | {result.date} | {result.reason} | | | | | |\n"
     shown = [_answer(result.tries[way]) for way in ("chat", "stream", "tool")]
     shown += [{"yes": "shown", "unfinished": "keeps trying"}.get(result.tries["400"].verdict, "not shown")]
     shown += [f"{_calls(result.tries[way])}, directly {_calls(result.tries[way + DIRECTLY])}" for way in ("500", "429")]
-    return f"| {client.name} | {result.version} | {' | '.join(shown)} |\n"
+    return f"| {client.name} | {result.version} | {result.date} | {' | '.join(shown)} |\n"
 
 
 def _answer(tried: Tried) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class _Done(NamedTuple):
 
 def tried(client: Client, running: Stack, folder: Path) -> Result:
     """Install a client below `folder`, let it ask in every way, remove it."""
+    today = datetime.now(UTC).date().isoformat()
     home = folder / re.sub(r"\W+", "-", client.name.lower()).strip("-")
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
@@ -60,8 +62,8 @@ def tried(client: Client, running: Stack, folder: Path) -> Result:
         shutil.copytree(PROBES, home / "probes")
         version, reason = _installed(client, home)
         if reason:
-            return Result("", reason, {})
-        return Result(version, "", {name: _asked(client, home, running, name) for name in WAYS})
+            return Result("", today, reason, {})
+        return Result(version, today, "", {name: _asked(client, home, running, name) for name in WAYS})
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -132,3 +134,6 @@ def _run(command: Sequence[str], folder: Path, seconds: float, environ: Mapping[
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return _Done(None, process.communicate()[0])
+        except BaseException:  # whoever stops this run stops what it has begun
+            os.killpg(process.pid, signal.SIGKILL)
+            raise

@@ -51,7 +51,7 @@ NOT_HERE: Mapping[str, str] = {
     r"/exports/|LLM_USER_PATH|AWS_PROFILE=": "it is about files and names of the reader's own",
     r"openai-proxy top$|openai-proxy top (?!.*--once)": "it goes on until q is pressed",
     r"bedrock/v1|\$domain|--stack-name openai-proxy-test|openai-proxy-test ": "it is about a server or a stack on AWS",
-    r"…": "a part of it is left out",
+    r"^[^#\n]*…": "a part of it is left out",
 }
 NO_ZERO: Mapping[str, tuple[int, ...]] = {
     r"openai-proxy (costs reconcile|events dead-letters)\b": (1,),
@@ -77,6 +77,15 @@ printf %s "$out"; printf %s "$err" >&2
 exit "$code"
 """
 
+
+_CURL = """#!/bin/bash
+# curl, which fails where there is no such path: by itself it takes any answer.
+exec 3>&1
+said=$("$REAL_CURL" -w '%{stderr}\n%{http_code}' "$@" 2>&1 >&3); code=$?
+printf '%s\n' "$said" >&2
+case "$said" in *404 | *405) exit 22 ;; esac
+exit "$code"
+"""
 
 _SESSION: Any = boto3.Session
 
@@ -156,6 +165,7 @@ class Folder:
             lines += [": > said", command, f"code=$?; [ $code = 0 ] || {{ echo {number} $code; cat said; }} >> failed"]
         (self.path / "failed").unlink(missing_ok=True)
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.path), "OPENAI_PROXY_PORT": str(self.port)}
+        environ["REAL_CURL"] = shutil.which("curl") or "curl"
         subprocess.run(
             ["bash", "-c", "\n".join(lines)], cwd=self.path, env=environ, check=False, stdout=subprocess.DEVNULL
         )
@@ -212,10 +222,11 @@ def folder(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
         shutil.copy(ROOT / name, path / name)
     shutil.copy(ROOT / "prices.yaml", path / "next-year.yaml")
     (path / ".local").symlink_to(stack.folder)
-    program = path / ".venv" / "bin" / "openai-proxy"
-    program.parent.mkdir(parents=True)
-    program.write_text(_PROGRAM)
-    program.chmod(0o755)
+    (path / ".venv" / "bin").mkdir(parents=True)
+    for name, text in (("openai-proxy", _PROGRAM), ("curl", _CURL)):
+        program = path / ".venv" / "bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
     (path / "report.sql").write_text("SELECT count(*) AS requests FROM inferences\n")
     today = datetime.now(UTC).date()
     (path / "usage.csv").write_text(f"date,model,input_tokens,output_tokens\n{today},gpt-5.4,1,1\n")

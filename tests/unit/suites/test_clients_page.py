@@ -28,17 +28,20 @@ def tries(**told: Tried) -> dict[str, Tried]:
 
 def test_a_row_tells_calls_with_the_proxy_and_without() -> None:
     told = tries(tool=Tried("none", 0), **{"500": Tried("yes", 2), f"500{DIRECTLY}": Tried("unfinished", 9)})
-    row = row_of(CLIENT, Result("1.0", "", told | {"429": Tried("no", 3), f"429{DIRECTLY}": Tried("no", 4)}))
-    assert (
-        row == "| some | 1.0 | yes, 1 call | yes, 1 call | has none | shown | 2, directly 9 in 60 s | 3, directly 4 |\n"
+    row = row_of(
+        CLIENT, Result("1.0", "2026-11-30", "", told | {"429": Tried("no", 3), f"429{DIRECTLY}": Tried("no", 4)})
     )
-    row = row_of(CLIENT, Result("1.0", "", tries(**{"400": Tried("unfinished", 7), "chat": Tried("no", 2)})))
+    asked = "yes, 1 call | yes, 1 call | has none"
+    assert row == f"| some | 1.0 | 2026-11-30 | {asked} | shown | 2, directly 9 in 60 s | 3, directly 4 |\n"
+    row = row_of(
+        CLIENT, Result("1.0", "2026-11-30", "", tries(**{"400": Tried("unfinished", 7), "chat": Tried("no", 2)}))
+    )
     assert "| no, 2 calls | yes, 1 call | yes, 1 call | keeps trying |" in row
-    assert "| not shown |" in row_of(CLIENT, Result("1.0", "", tries(**{"400": Tried("no", 1)})))
+    assert "| not shown |" in row_of(CLIENT, Result("1.0", "2026-11-30", "", tries(**{"400": Tried("no", 1)})))
 
 
 def test_what_does_not_run_is_named_with_its_reason() -> None:
-    found = {CLIENTS[0].name: Result("", "it does not install: no room", {})}
+    found = {CLIENTS[0].name: Result("", "2026-11-30", "it does not install: no room", {})}
     table = table_of(found)
-    assert f"Not run here: {CLIENTS[0].name} (it does not install: no room), {CLIENTS[1].name}" in table
+    assert f"Not run here: {CLIENTS[0].name} (2026-11-30: it does not install: no room), {CLIENTS[1].name}" in table
     assert f"**{CLIENTS[0].name}**" not in table
