@@ -30,13 +30,17 @@ def main() -> None:
     names = parser.parse_args().names
     if unknown := [name for name in names if name not in by_name]:
         parser.error(f"There is no client {unknown[0]!r}: it is one of {', '.join(by_name)}.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an exception, so that all is stopped and removed
+    signal.signal(signal.SIGTERM, _stop)
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere, stack() as running:
         for client in [by_name[name] for name in names] or CLIENTS:
             with contextlib.redirect_stdout(nowhere):  # the proxy's log lines
                 result = tried(client, running, Path(folder))
             keep(client, result)
             sys.stderr.write(row_of(client, result))
+
+
+def _stop(_number: int, _frame: object) -> None:
+    sys.exit("stopped")  # an exception, so that what runs is stopped, and the folder removed
 
 
 if __name__ == "__main__":
