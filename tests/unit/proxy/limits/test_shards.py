@@ -438,6 +438,7 @@ class Crowded(LimitsItems):
         key = arguments["Key"]["pk"]["S"]
         if self.faster and self.place == ("counter" if key == "limits#k" else "shards"):
             self.faster -= 1
+            self.written.append(key)
             return False, self.items.get(key, {})
         return super().update(arguments)
 
@@ -455,6 +456,16 @@ def test_who_is_never_fast_enough_tries_elsewhere_and_says_in_the_end_who_was(
     assert taken.is_checked is not bool(said)
     reasons = [json.loads(line)["reason"] for line in capsys.readouterr().out.splitlines()]
     assert reasons == ([f"dynamodb:UpdateItem: NoAnswer, others changed the {said} each time"] if said else [])
+
+
+def test_who_is_never_fast_enough_tries_from_the_first_shard_to_the_last() -> None:
+    table = Crowded()
+    table.place, table.faster = "shards", 60
+    sandbox = Sandbox(table, shards=5)
+    sandbox.proxy._shards._chance = iter([0.5, 0.0, 0.99]).__next__  # pyright: ignore[reportPrivateUsage]
+    taken = sandbox.take(Limits("k", rpm=60))
+    assert [*dict.fromkeys(table.written)] == ["limits#k#3", "limits#k", "limits#k#1", "limits#k#5"]
+    assert (taken.refused, taken.is_checked, taken.shard) == (None, True, 5)
 
 
 @pytest.mark.parametrize(
