@@ -135,6 +135,11 @@ def test_every_output_that_a_page_asks_for_is_one_of_the_template() -> None:
     assert {"RecordCostDeadLetterQueueUrl", "ProxyFunctionName"} <= asked <= outputs
 
 
+def test_exit_codes_are_told_in_one_table() -> None:
+    telling = [page.name for page in PAGES for _ in re.findall(r"^\| exit codes? ", page.read_text(), re.MULTILINE)]
+    assert telling == ["operations.md"]
+
+
 @pytest.mark.parametrize(
     ("text", "unknown"),
     [
