@@ -127,6 +127,16 @@ def test_scripts_can_be_executed(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 
 
+def test_the_first_paragraph_of_a_page_says_for_whom_it_is() -> None:
+    firsts = {name: text.split("\n", 1)[1].lstrip().partition("\n\n")[0] for name, text in texts() if is_page(name)}
+    assert len(firsts) > 60
+    assert [name for name, first in firsts.items() if not re.search(r"\b[Ff]or who(ever)?\b", first)] == []
+
+
+def is_page(name: str) -> bool:
+    return name.endswith(".md") and (name.startswith("docs/") or name in ("CONTRIBUTING.md", "examples/README.md"))
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     broken = [
         f"{name}: {target}"
