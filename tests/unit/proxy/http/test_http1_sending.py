@@ -115,6 +115,25 @@ def test_a_peer_that_answers_early_and_takes_all_and_then_is_silent_is_waited_fo
             next(body)
 
 
+@pytest.mark.parametrize("cut", [10, 30, len(ANSWER) - 1])
+def test_a_peer_that_answers_early_and_takes_no_more_is_heard_to_the_end(cut: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+        connection = Connection(ours)
+        connection.until = time.monotonic() + 20
+        theirs.sendall(ANSWER[:cut])
+        with pytest.raises(AnsweredEarlyError):
+            connection.send(b"", marked(400_000, 0))
+        theirs.shutdown(socket.SHUT_RD)
+        connection.limit(0.01)
+        with pytest.raises(SilenceError):
+            connection.receive()
+        theirs.sendall(ANSWER[cut:])
+        assert b"".join(connection.body(connection.read_head(), "POST")) == b"ok"
+        assert not connection.reusable
+
+
 def test_a_peer_that_goes_while_it_takes_has_broken_off() -> None:
     ours, theirs = socket.socketpair()
     with ours:

@@ -1,7 +1,7 @@
 """Where the fields of an upload stand, and that nothing is read from one which two readers could read in two ways."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from proxy.request.multipart import find_models, parts_of
 
@@ -28,6 +28,7 @@ parts = st.lists(st.tuples(st.sampled_from(["model", "MODEL", "file", "mode"]), 
 
 
 @settings(max_examples=examples(40))
+@example([("model", b"m"), ("file", b"\r\n--"), ("model", b"")], b"a preamble\r\n", b"\r\n")
 @given(parts, st.sampled_from([b"", b"a preamble\r\n", b"--\r\n", b"\r\n"]), st.sampled_from([b"", b"\r\n", b"x--b"]))
 def test_every_value_is_found_where_it_stands(fields: list[tuple[str, bytes]], before: bytes, after: bytes) -> None:
     body = before + b"".join(part(named(name), value) for name, value in fields) + b"--b--" + after
