@@ -5,7 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.delivery import Delivery
+from openai_proxy.servers import parse_servers
+from proxy.delivery import NOTHING, OFF, CacheUse, Delivery
+from proxy.request.body import OutgoingBody
 
 TOKEN = "sk-proj/0123456789+abcdef"
 PIECE = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n'
@@ -88,3 +90,25 @@ def test_a_short_word_is_no_secret(token: str, secret: bytes) -> None:
 
 def test_one_search_finds_each_spelling() -> None:
     assert Delivery(token="ab/cdefgh/ij").secret == b"cdefgh"
+
+
+@pytest.mark.parametrize(
+    ("use", "headers"),
+    [
+        (OFF, {}),
+        (CacheUse("MISS", "not_found"), {"x-cache": "MISS", "x-cache-reason": "not_found"}),
+        (CacheUse("HIT", None, 0, ""), {"x-cache": "HIT", "age": "0"}),
+        (CacheUse("HIT", None, 7, "0.5 USD"), {"x-cache": "HIT", "age": "7", "x-cache-saved": "0.5 USD"}),
+    ],
+)
+def test_the_headers_say_what_the_cache_did(use: CacheUse, headers: dict[str, str]) -> None:
+    assert use.headers == headers
+    assert use.to_event() == {"status": use.status, "reason": use.reason}
+
+
+def test_an_answer_says_who_gave_it_and_never_its_token() -> None:
+    server = parse_servers("a: {url: 'http://a.test/v1', token: t, model: own}")["a"]
+    answer = Delivery(server, OutgoingBody(b"{}", "own", False, False), 200, token=TOKEN)
+    assert (answer.server_name, answer.model) == ("a", "own")
+    assert repr(answer) == "Delivery(server='a', status=200)"
+    assert (NOTHING.server_name, NOTHING.model, NOTHING.status) == (None, None, 0)
