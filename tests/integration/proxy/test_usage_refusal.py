@@ -73,6 +73,23 @@ def test_a_server_that_refuses_the_question_is_asked_without_it_and_remembered(s
     assert attempts == [(int(status[:3]), "stream_options_refused"), (200, None)]
 
 
+@pytest.mark.parametrize(
+    ("status", "is_learnt"), [("200 OK", True), ("299 Odd", True), ("300 Multiple Choices", False), ("400 No", False)]
+)
+def test_a_server_is_remembered_only_where_it_takes_the_same_without_the_question(status: str, is_learnt: bool) -> None:
+    def script(connection: Connection, request: Received) -> None:
+        if asks_for_usage(request):
+            connection.answer(b"", "422 Unprocessable Entity")
+        else:
+            connection.answer(b'{"choices": []}', status)
+
+    with proxy(script) as (relay, server):
+        for _ in range(2):
+            relay.call(CHAT)
+        asked = [asks_for_usage(request) for request in server.received]
+    assert asked == ([True, False, False] if is_learnt else [True, False] * 2)
+
+
 def test_what_such_a_server_does_not_report_is_estimated() -> None:
     with proxy(refusing("422 Unprocessable Entity", json.dumps(MISTRAL).encode(), *CONTENT, DONE)) as (relay, _):
         assert relay.call(CHAT).body == b"".join([*CONTENT, DONE])

@@ -118,20 +118,22 @@ def test_what_was_read_of_a_refusal_comes_again() -> None:
 class Long(Silent):
     """An answer of many pieces, of which it counts those that were taken."""
 
+    size: int = 1024 * 1024
     taken: int = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for number in range(9):
             self.taken += 1
-            yield (b"{" if number == 0 else b" ") * 1024 * 1024
+            yield (b"{" if number == 0 else b" ") * self.size
 
 
-def test_a_long_document_goes_on_as_it_comes() -> None:
-    answer = Long(9.0, 0, {"content-type": "application/json"})
+@pytest.mark.parametrize(("size", "taken"), [(1024 * 1024, 5), (4 * 1024 * 1024, 2), (4 * 1024 * 1024 + 1, 1)])
+def test_a_long_document_goes_on_as_it_comes(size: int, taken: int) -> None:
+    answer = Long(9.0, 0, {"content-type": "application/json"}, size=size)
     question = STREAM._replace(is_stream=False)
     found = opened(cast("Any", answer), SERVER, "", question, lambda: None)
-    assert answer.taken == 5
-    assert sum(map(len, found.body)) == 9 * 1024 * 1024
+    assert answer.taken == taken
+    assert sum(map(len, found.body)) == 9 * size
 
 
 @dataclass

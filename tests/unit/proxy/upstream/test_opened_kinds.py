@@ -172,6 +172,16 @@ def test_what_was_no_question_is_looked_at_only_for_an_error_of_what_was_done(
     else:
         found, _ = look(answer, expected)
         assert b"".join(found.body) == content
+        assert found.content_type == kind
+
+
+@pytest.mark.parametrize("kind", [JSON, "application/json; charset=utf-8", "application/jsonl", "text/plain", ""])
+@pytest.mark.parametrize("is_question", [True, False])
+def test_an_answer_to_a_question_is_a_document_whatever_it_is_called(kind: str, is_question: bool) -> None:
+    content = json.dumps({"choices": [GOOD]}).encode()
+    found, _ = look(Answer([content], kind), QUESTION._replace(is_question=is_question))
+    assert found.content_type == (JSON if is_question else kind)
+    assert b"".join(found.body) == content
 
 
 @pytest.mark.parametrize("name", ["choices", "output", "data", "usage", "model", "text", "results", "response"])
