@@ -23,6 +23,8 @@ _MOST_NUMBERS = 32
 _EDGE = 128
 """Characters dropped where a text is cut: the cut may go through a secret, and half of one is not recognised."""
 _COST_OF_A_VALUE = 8
+_SHORTEST_KNOWN = 8
+"""Characters of the shortest secret that is known, and of the shortest number that may be one or lead to somebody."""
 _SHORTEST = 5
 """Characters of the shortest text that anything below recognises: an address, `a@b.c`."""
 
@@ -67,7 +69,7 @@ class Redactor:
 
     def __init__(self, salt: bytes, known: Sequence[tuple[str, str]] = (), budget: int = 256 * 1024) -> None:
         self._salt = salt
-        self._known = [(kind, value) for kind, value in known if len(value) >= 8]
+        self._known = [(kind, value) for kind, value in known if len(value) >= _SHORTEST_KNOWN]
         self._left = budget
         self.is_cut = False
         self.counts: Counter[str] = Counter()
@@ -125,7 +127,7 @@ class Redactor:
 
     def _number(self, number: float, name: str) -> Any:
         digits = str(number)
-        if isinstance(number, float) or name in _TIMES or len(digits) < 9:
+        if isinstance(number, float) or name in _TIMES or len(digits) < _SHORTEST_KNOWN:
             return number
         redacted = self.text(digits)
         return number if redacted == digits else redacted

@@ -248,7 +248,7 @@ def test_a_queue_is_asked_while_there_is_time_for_it_and_no_longer(seconds: floa
     assert failure == (None if timeouts else Failure("no time was left for the queue", may_be_there=False))
 
 
-ADDRESSES = Addresses.from_environ({"PUBLISH_AGAIN_QUEUE": "later", "STORE_RESPONSE_QUEUE": "answers"})
+ADDRESSES = Addresses("later", "answers")
 
 
 def refusing(
@@ -274,7 +274,9 @@ def test_what_the_bus_does_not_take_goes_to_the_queue_of_who_is_to_have_it(capsy
     assert refusing(queues, captured, terminal) == "queued"
     assert [(queue, trace) for queue, _, trace in queues.sent] == [("later", "Root=1"), ("answers", "Root=1")]
     assert [from_envelope(body) for _, body, _ in queues.sent] == [terminal, captured]
-    assert [body["time"] for _, body, _ in queues.sent] == [rfc3339(0)] * 2
+    for event_, (_, body, _) in zip((terminal, captured), queues.sent, strict=True):
+        head = {"version": "0", "id": event_.id, "detail-type": event_.detail_type, "source": "openai-proxy"}
+        assert body == {**head, "time": rfc3339(0), "detail": json.loads(event_.to_entry("bus")["Detail"])}
     output = capsys.readouterr().out
     lines = [json.loads(line) for line in output.splitlines()]
     assert [(line["level"], line["message"], line["id"], line["tries"]) for line in lines] == [
@@ -282,6 +284,12 @@ def test_what_the_bus_does_not_take_goes_to_the_queue_of_who_is_to_have_it(capsy
         ("WARN", QUEUED, "2", 1),
     ]
     assert "secret words" not in output
+
+
+def test_a_stack_says_which_queue_is_for_what() -> None:
+    of_stack = {"PUBLISH_AGAIN_QUEUE": "later", "STORE_RESPONSE_QUEUE": "answers"}
+    assert Addresses.from_environ(of_stack) == Addresses(terminal="later", captured="answers")
+    assert Addresses.from_environ({}) == Addresses("", "")
 
 
 def test_where_there_is_no_queue_the_log_has_it(capsys: pytest.CaptureFixture[str]) -> None:

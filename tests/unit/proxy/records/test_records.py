@@ -160,4 +160,32 @@ def test_a_request_whose_answer_cannot_be_told_of_has_its_event_all_the_same(
     assert (event.detail_type, event.data["usage"]["source"]) == ("InferenceCompleted", "reported")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["message"] for line in lines] == ["An answer cannot be told of in full", "request"]
+    assert lines[0]["id"] == "a"
+    assert "in __getattr__" in lines[0]["trace"]
     assert SAID not in json.dumps(lines)
+
+
+class Full:
+    """A memory that holds nothing and takes nothing."""
+
+    def get(self) -> str:
+        return ""
+
+    def put(self, _: Any) -> None:
+        raise LookupError(SAID)
+
+
+def test_a_request_that_cannot_be_told_of_if_it_is_killed_is_let_in_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    memory: Any = Full()
+    records = Records(cast("Any", Fates("published")))
+    records.watch(memory)
+    records.admitted(Call("a", 0.0), Timeline(), None)
+    assert capsys.readouterr().out == "", "of a request of nobody nothing is kept"
+    records.admitted(Call("a", 0.0, key=ClientKey("team-a")), Timeline(), None)
+    [said] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (said["level"], said["message"]) == ("ERROR", "A request cannot be told of if it is killed")
+    assert said["id"] == "a"
+    assert "in admitted" in said["trace"]
+    assert SAID not in json.dumps(said)

@@ -241,6 +241,14 @@ def with_check_digit(digits: str) -> str:
     return digits + str(-total % 10)
 
 
+@pytest.mark.parametrize(("known", "is_marked"), [("1234567", False), ("12345678", True), ("123456789012", True)])
+def test_a_number_that_is_a_known_secret_is_marked_as_the_text_is(known: str, is_marked: bool) -> None:
+    redactor = Redactor(b"salt", [("provider_token", known)])
+    marked = redactor.value({"text": known, "number": int(known)})
+    assert marked["number"] == (marked["text"] if is_marked else int(known))
+    assert marked["text"].startswith("[provider_token:") is is_marked
+
+
 @pytest.mark.parametrize("size", range(7, 22))
 def test_a_number_leads_to_somebody_if_it_is_as_long_as_those_are(size: int) -> None:
     card = with_check_digit("4012888888881881234567"[: size - 1])
