@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from proxy.json_shapes import array_of, object_of
 
 from tests.examples import examples
 
-CHAT, RESPONSES = "/chat/completions", "/responses"
+CHAT, RESPONSES, MESSAGES = "/chat/completions", "/responses", "/messages"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 texts = st.none() | st.text(max_size=20)
 calls: st.SearchStrategy[Any] = st.lists(
@@ -223,16 +224,16 @@ def test_what_only_a_later_piece_says_is_in_the_document() -> None:
 def test_an_event_of_a_message_with_anything_unknown_is_not_converted(events: dict[str, dict[str, Any]]) -> None:
     message: dict[str, Any] = {"id": "m", "type": "message", "role": "assistant", "model": "m", "usage": {"a": 1}}
     message |= {"content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn", "stop_sequence": None}
-    sent = converted("/messages", json.dumps(message).encode(), to_stream=True)
+    sent = converted(MESSAGES, json.dumps(message).encode(), to_stream=True)
     assert sent
     found: list[dict[str, Any]] = [
         json.loads(each.partition("data: ")[2]) for each in sent.decode().split("\n\n") if each
     ]
-    back = converted("/messages", stream(*found, end=""), to_stream=False)
+    back = converted(MESSAGES, stream(*found, end=""), to_stream=False)
     assert back
     assert json.loads(back) == message
     odd = [each | events.get(each["type"], {}) for each in found]
-    assert converted("/messages", stream(*odd, end=""), to_stream=False) is None
+    assert converted(MESSAGES, stream(*odd, end=""), to_stream=False) is None
 
 
 @pytest.mark.parametrize(
@@ -319,16 +320,51 @@ CHUNKS = [
 ]
 
 
+MESSAGE: dict[str, Any] = {
+    "id": "m",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "usage": {"input_tokens": 1},
+    "content": [
+        {"type": "text", "text": "a", "citations": None},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}},
+        {"type": "thinking", "thinking": "b", "signature": "s"},
+    ],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+}
+EVENTS = [
+    json.loads(data)
+    for data in re.findall(b"data: (.*)", converted(MESSAGES, json.dumps(MESSAGE).encode(), to_stream=True) or b"")
+]
+RESPONSE = [{"type": "response.completed", "response": {"id": "r", "output": [{"content": []}]}}]
+
+
 @pytest.mark.parametrize("other", [None, True, 7, -1.5, "text", [], [None], {}, {"x": "y"}])
-def test_nothing_in_an_answer_makes_its_conversion_fail(other: Any) -> None:
-    for to_stream, whole in ((True, WHOLE), (False, CHUNKS)):
-        for number in range(sum(1 for _ in places(whole))):
-            changed: Any = copy.deepcopy(whole)
-            holder, name = next(itertools.islice(places(changed), number, None))
-            holder[name] = other
-            body = json.dumps(changed).encode() if to_stream else stream(*changed)
-            found = converted(CHAT, body, to_stream=to_stream)
-            assert found is None or (found.endswith(b"data: [DONE]\n\n") if to_stream else json.loads(found))
+@pytest.mark.parametrize(
+    ("path", "to_stream", "whole", "end"),
+    [
+        (CHAT, True, WHOLE, b"data: [DONE]\n\n"),
+        (CHAT, False, CHUNKS, b""),
+        (MESSAGES, True, MESSAGE, b'data: {"type":"message_stop"}\n\n'),
+        (MESSAGES, False, EVENTS, b""),
+        (RESPONSES, False, RESPONSE, b""),
+    ],
+    ids=["a chat", "chunks", "a message", "events of a message", "events of a response"],
+)
+def test_nothing_in_an_answer_makes_its_conversion_fail(
+    path: str, to_stream: bool, whole: Any, end: bytes, other: Any
+) -> None:
+    sent = json.dumps(whole).encode() if to_stream else stream(*whole)
+    assert converted(path, sent, to_stream=to_stream)
+    for number in range(sum(1 for _ in places(whole))):
+        changed: Any = copy.deepcopy(whole)
+        holder, name = next(itertools.islice(places(changed), number, None))
+        holder[name] = other
+        body = json.dumps(changed).encode() if to_stream else stream(*changed)
+        found = converted(path, body, to_stream=to_stream)
+        assert found is None or (found.endswith(end) if to_stream else json.loads(found))
 
 
 def test_an_answer_that_was_cut_anywhere_is_not_converted() -> None:
