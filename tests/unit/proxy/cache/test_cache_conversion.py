@@ -338,7 +338,11 @@ EVENTS = [
     json.loads(data)
     for data in re.findall(b"data: (.*)", converted(MESSAGES, json.dumps(MESSAGE).encode(), to_stream=True) or b"")
 ]
-RESPONSE = [{"type": "response.completed", "response": {"id": "r", "output": [{"content": []}]}}]
+RESPONSE: list[dict[str, Any]] = [
+    {"type": "response.created", "response": {"id": "r", "output": []}},
+    {"type": "response.output_text.delta", "delta": "a"},
+    {"type": "response.completed", "response": {"id": "r", "output": [{"content": []}]}},
+]
 
 
 @pytest.mark.parametrize("other", [None, True, 7, -1.5, "text", [], [None], {}, {"x": "y"}])
