@@ -93,6 +93,23 @@ def test_the_remedy_for_another_encoding_is_another_encoding(tmp_path: Path) -> 
         load_servers(tmp_path / "f.yaml")
 
 
+def test_a_file_that_is_not_there_is_told_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ServersFileError) as refused:
+        load_servers(tmp_path / "f.yaml")
+    remedy = "Remedy: put a file there that may be read."
+    assert str(refused.value) == f"{tmp_path / 'f.yaml'}: cannot be read (No such file or directory). {remedy}"
+
+
+@pytest.mark.parametrize(("before", "line"), [("", 1), ("b: 1\n", 2), ("# b\n\n", 3)])
+@pytest.mark.parametrize(("name", "column"), [("a", 4), ("'a b'", 8)])
+def test_what_is_no_yaml_is_told_by_its_place(before: str, line: int, name: str, column: int) -> None:
+    with pytest.raises(YamlFileError) as refused:
+        plain_values(f"{before}{name}: *nobody")
+    place = f"line {line}, column {column}"
+    assert refused.value.problem.startswith(f"is not valid YAML: {place}: found undefined alias")
+    assert refused.value.remedy == "correct that place"
+
+
 def message_of(error: type[ValueError], load: Callable[[], Any]) -> str | None:
     """What `load` fails with, if it does; other errors are raised."""
     try:

@@ -153,6 +153,17 @@ def test_an_event_that_cannot_be_published_is_logged_whole(capsys: pytest.Captur
     assert "AccessDenied" in line["reason"]
 
 
+@pytest.mark.parametrize("kind", ["InferenceCompleted", "InferenceFailed", "InferenceThrottled"])
+def test_however_a_request_ended_its_event_is_the_first_and_is_logged_whole(
+    kind: DetailType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus = FakeBus(*[AwsError("events", UNREACHABLE)] * 3)
+    publish(bus, event("1", "ResponseCaptured"), event("2", kind))
+    assert bus.calls == [["1", "2"], ["2"], ["2"]]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("entry") for line in lines] == [event("2", kind).to_entry("bus", "Root=1"), None]
+
+
 def test_an_event_is_logged_while_there_is_time_to(capsys: pytest.CaptureFixture[str]) -> None:
     bus = FakeBus()
     publish(bus, event("1"), seconds=0.05)
