@@ -140,3 +140,13 @@ def test_a_token_that_could_be_guessed_is_no_key(length: int, is_key: bool) -> N
         with pytest.raises(ClientError):
             keeper.authorize(asked)
     assert authorizer.asked == (not is_key)
+
+
+def test_what_the_authorizer_said_is_forgotten_with_these_tokens_too() -> None:
+    """After a SnapStart restore nobody knows how old its answers are."""
+    keeper, authorizer, _ = door()
+    with pytest.raises(ClientError):
+        keeper.authorize(request("/other/v1/x", f"Bearer {TOKEN}"))
+    assert authorizer.asked == 1
+    keeper.forget()
+    assert authorizer.asked == 0, "it has forgotten"
