@@ -102,7 +102,7 @@ class PublishAgain:
         if records:
             log = self._logger.warning if hidden else self._logger.info
             log(
-                "events published again",
+                "Events were published again",
                 published=len(waiting) - len(refused),
                 refused=len(refused),
                 unreadable=len(unreadable),

@@ -208,7 +208,7 @@ def test_an_empty_batch_says_nothing() -> None:
 TRACED = "1-5759e988-bd862e3fe1be46a994272793"
 SAID: dict[str, Any] = {
     "level": "info",
-    "message": "events published again",
+    "message": "Events were published again",
     "refused": 0,
     "unreadable": 0,
     "reasons": [],
