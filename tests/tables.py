@@ -7,6 +7,20 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
+ENTRY: Mapping[str, Any] = {
+    "client_id": "web",
+    "timestamp": "2026-11-23T09:30:39.315Z",
+    "outcome": "completed",
+    "usage_source": "none",
+    "pricing": "none",
+    **dict.fromkeys(("input_tokens", "output_tokens", "reasoning_output_tokens"), 0),
+    **dict.fromkeys(("cache_read_input_tokens", "cache_creation_input_tokens"), 0),
+}
+"""What every ledger entry has."""
+
+NAMES: Mapping[str, Any] = {"server": "openai", "model": "gpt-4o-mini"}
+"""What every rollup of the ledger has beside its client."""
+
 
 def make_table(client: Any, name: str, *keys: str) -> None:
     """Make an empty table. Its `keys` are the hash key, and the range key if there is one: texts, `name:N` a number."""

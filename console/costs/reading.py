@@ -8,10 +8,11 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.shards import LAST
 
+from console.export.items import ledger_items
 from console.period import Period
 from console.progress import Bars
 from console.shards import AT_ONCE, whole_day, whole_sums
@@ -107,8 +108,7 @@ class Ledger:
             ScanIndexForward=False,
             PaginationConfig={"PageSize": at_once} if at_once else {},
         )
-        for found in pages:
-            yield from map(from_item, found["Items"])
+        return ledger_items(pages, pk)
 
     def _rollups_of(self, day: date) -> list[Item]:
         return whole_sums(self._query, f"day#{day}")
@@ -134,8 +134,7 @@ class Ledger:
             ExpressionAttributeValues=to_item({":pk": pk}),
             **request,
         )
-        for found in pages:
-            yield from map(from_item, found["Items"])
+        return ledger_items(pages, pk, attributes)
 
 
 def _together(requests: Mapping[tuple[str, str], int]) -> Iterator[list[tuple[str, str]]]:

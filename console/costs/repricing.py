@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import TRANSIENT
 from openai_proxy.backoff import pause_before_retry
-from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.dynamodb import to_item
 from openai_proxy.ledger.entries import Key, add_shares, price_share, rollups_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, price_attributes, prompt_cache_share
 from openai_proxy.ledger.table import ATTEMPTS, packs_of
@@ -23,6 +23,7 @@ from openai_proxy.pricing.rates import EXACT
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes
 
 from console.errors import ConsoleError
+from console.export.items import ledger_items
 from console.shards import whole_day
 from console.stack import Table
 
@@ -107,8 +108,7 @@ class Ledger:
             ConsistentRead=True,
             **request,
         )
-        for found in pages:
-            yield from map(from_item, found["Items"])
+        return ledger_items(pages, pk)
 
     def _write(self, changes: Sequence[Change]) -> list[Change]:
         moved: list[Change] = []

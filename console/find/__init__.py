@@ -15,6 +15,7 @@ from openai_proxy.ledger.shards import shard_key
 from console.cache.store import INDEX
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
+from console.export.items import ledger_item
 from console.logs import Asked, lines
 from console.period import Period, add_period, chosen_period, today
 from console.shards import divided_days
@@ -54,7 +55,7 @@ def entries_with(ledger: Table, id_: str, period: Period | None) -> Iterator[Ite
             for place in [pk, shard_key(pk, id_)] if (client_id, day) in divided else [pk]:
                 key = to_item({"pk": place, "sk": id_})
                 if item := ledger.client.get_item(TableName=ledger.name, Key=key).get("Item"):
-                    yield from_item(item)
+                    yield ledger_item(item, place)
     days = period or Period(today() - timedelta(days=1), today())
     reading = Ledger(ledger)
     for entry in reading.entries(reading.rollups(days)):

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.dynamodb import to_item
 from openai_proxy.throttles.advice import Throttled
 
+from console.export.items import ledger_items
 from console.period import Period, last_days
 from console.stack import Table
 
@@ -64,7 +65,7 @@ def throttles_in(table: Table, stretch: Stretch) -> list[Throttled]:
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues=to_item({":pk": f"throttles#{bucket}"}),
         )
-        return [Throttled.of(from_item(item)) for page in pages for item in page["Items"]]
+        return [Throttled.of(item) for item in ledger_items(pages, f"throttles#{bucket}")]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return [row for rows in pool.map(read, stretch.buckets) for row in rows]

@@ -16,6 +16,7 @@ from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.shards import SHARDED, SHARDS
 from openai_proxy.throttles.weather import PARTITION, SOON, Weather
 
+from console.export.items import ledger_items
 from console.report.figures import SOURCES
 from console.shards import whole_day, whole_sums
 from console.stack import USUAL_NAMESPACE, Table
@@ -127,8 +128,7 @@ class RecentInferences:
             ExpressionAttributeNames=names,
             **(more or {}),
         )
-        for page in pages:
-            yield from map(from_item, page["Items"])
+        return ledger_items(pages, values[":pk"], attributes)
 
 
 class RecentThrottles:

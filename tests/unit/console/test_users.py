@@ -13,12 +13,13 @@ import pytest
 from authorizer.keys_table import KeysTable
 from moto import mock_aws
 from openai_proxy.dynamodb import to_item
+from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.identity import blocked_key, parse_identity, user_id_of
 
 from console.command_line import main
 from console.errors import ConsoleError
 from console.users.users import named, spenders
-from tests.tables import make_table
+from tests.tables import ENTRY, NAMES, make_table
 
 ISSUER = "https://id.example.com"
 FILE = f"issuers: [{{issuer: '{ISSUER}', audience: a, plan: free}}]\nplans: {{free: {{budget_day: 1}}}}\n"
@@ -73,11 +74,11 @@ def entry(user: str, client: str = "free", **more: Any) -> dict[str, Any]:
 def put(client: Any, *entries: dict[str, Any]) -> None:
     clients: dict[str, int] = {}
     for number, each in enumerate(entries):
-        key = {"pk": f"client#{each['client_id']}#{today()}", "sk": f"{number}"}
-        client.put_item(TableName="costs", Item=to_item({**key, **each}))
+        key = {"pk": f"client#{each['client_id']}#{today()}", "sk": first_ulid_of(number)}
+        client.put_item(TableName="costs", Item=to_item({**ENTRY, **key, **each}))
         clients[each["client_id"]] = clients.get(each["client_id"], 0) + 1
     for name, requests in clients.items():
-        rollup = {"pk": f"day#{today()}", "sk": name, "client_id": name, "requests": requests}
+        rollup = {"pk": f"day#{today()}", "sk": name, "client_id": name, "requests": requests, **NAMES}
         client.put_item(TableName="costs", Item=to_item(rollup))
 
 

@@ -21,6 +21,7 @@ from console.report.report import page_of
 from console.stack import Table
 from console.throttles.reading import Stretch, throttles_in
 from tests.fakes import no_picture
+from tests.tables import ENTRY
 
 FIRST, DAYS, CLIENTS, OF_A_DAY = date(2026, 3, 1), 100, 4, 5000
 ENTRIES = DAYS * CLIENTS * OF_A_DAY
@@ -72,7 +73,7 @@ class CountingTable:
                 yield {"pk": pk, "sk": f"c{client}#openai#gpt", **row}
         elif kind == "client":
             for number in range(OF_A_DAY):
-                yield {"pk": pk, "sk": first_ulid_of(MIDNIGHTS[names[1]] + number * 86400 / OF_A_DAY)}
+                yield {"pk": pk, "sk": first_ulid_of(MIDNIGHTS[names[1]] + number * 86400 / OF_A_DAY), **ENTRY}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from openai_proxy.events.ulid import new_ulid, ulid_time
 
 from console.command_line import main
 from tests.command_line import ran
+from tests.tables import ENTRY
 
 OF_LAMBDA = "REPORT\t2 ms\t3 MB\t\n[ERROR] \x1b[2J\nTraceback\n"
 GROUP = "/aws/lambda/openai-proxy/proxy"
@@ -53,7 +54,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         names = {"client_id": "shop", "server": "openai", "model": "m"}
         rows = [
             {"pk": f"day#{day}", "sk": "shop#openai#m", "requests": 1, **names},
-            {"pk": f"client#shop#{day}", "sk": id_, "request_id": "r-1", "cost": 1, **names},
+            {"pk": f"client#shop#{day}", "sk": id_, "request_id": "r-1", "cost": 1, **ENTRY, **names},
         ]
         for row in rows:
             tables.put_item(TableName="costs", Item=to_item(row))

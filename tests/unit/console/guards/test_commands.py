@@ -17,7 +17,7 @@ from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.guards.overlay import held_by, overlay_key
 
 from tests.command_line import Run, ran
-from tests.tables import make_table
+from tests.tables import ENTRY, NAMES, make_table
 
 TABLES = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs", "AWS_DEFAULT_REGION": "eu-central-1"}
 KEY = "0123456789ab"
@@ -55,8 +55,8 @@ def put_requests(client: Any, moments: list[datetime], name: str = "web", **fiel
         day = f"{moment:%Y-%m-%d}"
         entry = {"client_id": name, "key_id": KEY, "model": "gpt-5", "status_code": 200, "cost": Decimal(0), **fields}
         key = {"pk": f"client#{name}#{day}", "sk": ulid_of_fact(moment.timestamp(), f"{name}{number}{fields}")}
-        client.put_item(TableName="costs", Item=to_item({**key, **entry}))
-        rollup = {"pk": f"day#{day}", "sk": name, "client_id": name, "requests": 1}
+        client.put_item(TableName="costs", Item=to_item({**ENTRY, **key, **entry}))
+        rollup = {"pk": f"day#{day}", "sk": name, "client_id": name, "requests": 1, **NAMES}
         client.put_item(TableName="costs", Item=to_item(rollup))
 
 
