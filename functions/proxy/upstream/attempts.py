@@ -240,7 +240,7 @@ def _begun(turn: _Turn, answer: UpstreamResponse) -> Delivery:
         turn.server,
         turn.sent,
         answer.status,
-        returned_headers(answer),
+        returned_headers(answer, turn.token),
         content_type(answer),
         upstream=answer,
         retry_after=retry_after(answer.headers),

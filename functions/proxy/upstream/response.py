@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from proxy.delivery import without
+from proxy.delivery import SHORTEST_SECRET, without
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import loads_or_none, object_of
@@ -36,14 +36,20 @@ def content_type(answer: UpstreamResponse) -> str:
     return answer.headers.get("content-type", "").lower()
 
 
-def returned_headers(answer: UpstreamResponse) -> dict[str, str]:
-    """The server's headers that a client may see, its request id under a name of its own; clean text only."""
+def returned_headers(answer: UpstreamResponse, token: str) -> dict[str, str]:
+    """The server's headers that a client may see, its request id under a name of its own: clean text only, and none
+    that quotes the server's `token`.
+    """
+    quoted = token if len(token) >= SHORTEST_SECRET else None
     renamed = {"x-request-id": "x-upstream-request-id"}
     dropped = "content-encoding" if _codings(answer) or not _named_codings(answer) else None
     return {
         renamed.get(name, name): value
         for name, value in answer.headers.items()
-        if (name in renamed or _RETURNED_HEADER.fullmatch(name)) and name != dropped and value.isprintable()
+        if (name in renamed or _RETURNED_HEADER.fullmatch(name))
+        and name != dropped
+        and value.isprintable()
+        and not (quoted and quoted in value)
     }
 
 
@@ -82,7 +88,7 @@ def error_in_success(answer: UpstreamResponse, server: str, token: str, error: R
     message = f"The server '{server}' answered {answer.status} with an error"
     if said := _quoted(error.message, token):
         message += f": {said}"
-    status, headers = error.status or 502, _error_headers(answer)
+    status, headers = error.status or 502, _error_headers(answer, token)
     return UpstreamError(status, "upstream_error", message, upstream_status=answer.status, headers=headers)
 
 
@@ -98,8 +104,8 @@ def _quoted(said: str, token: str) -> str:
     return _LIKE_A_SECRET.sub("...", said)[:_LONGEST_QUOTE]
 
 
-def _error_headers(answer: UpstreamResponse) -> dict[str, str]:
-    return {name: value for name, value in returned_headers(answer).items() if _OF_ERRORS.fullmatch(name)}
+def _error_headers(answer: UpstreamResponse, token: str) -> dict[str, str]:
+    return {name: value for name, value in returned_headers(answer, token).items() if _OF_ERRORS.fullmatch(name)}
 
 
 def coding_left(answer: UpstreamResponse) -> bool:
@@ -147,7 +153,7 @@ def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:
     message = f"The server '{server}' answered {answer.status} without an OpenAI error."
     if said := _quoted(_said(document) or _said_in_lines(body), token):
         message = f"The server '{server}' answered {answer.status}: {said}"
-    headers = _error_headers(answer)
+    headers = _error_headers(answer, token)
     raise UpstreamError(answer.status, "upstream_error", message, upstream_status=answer.status, headers=headers)
 
 

@@ -157,9 +157,32 @@ def test_which_codings_are_taken_off(coding: str, named: list[str], left: bool) 
 def test_only_what_is_read_is_unpacked(media_type: str, body: bytes) -> None:
     found = answer(200, media_type, PACKED, content_encoding="gzip")
     assert b"".join(unpacked(found, "s")) == body
-    returned: Any = returned_headers(found)
+    returned: Any = returned_headers(found, "")
     assert ("content-encoding" in returned) is (body == PACKED)
     assert content_type(found) == media_type
+
+
+@pytest.mark.parametrize(
+    ("token", "kept"),
+    [
+        ("sk-own-12", False),
+        ("own-12, o", False),
+        ("sk-own-13", True),
+        ("SK-OWN-12", True),
+        ("", True),
+        ("sk-own", True),
+    ],
+)
+def test_a_header_that_quotes_the_token_stays_here(token: str, kept: bool) -> None:
+    quoting = {"openai_processing_ms": "7", "x_request_id": "r-1 sk-own-12, ok", "retry_after": "3"}
+    returned = returned_headers(answer(429, "application/json", **quoting), token)
+    both = {"openai-processing-ms": "7", "retry-after": "3"}
+    assert {name: value for name, value in returned.items() if name != "content-type"} == (
+        {**both, "x-upstream-request-id": "r-1 sk-own-12, ok"} if kept else both
+    )
+    with pytest.raises(UpstreamError) as failed:
+        error_body(answer(429, "text/plain", b"no", **quoting), "s", token)
+    assert ("x-upstream-request-id" in failed.value.headers) is kept
 
 
 @pytest.mark.parametrize(
