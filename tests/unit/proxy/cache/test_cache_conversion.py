@@ -371,6 +371,17 @@ def test_nothing_in_an_answer_makes_its_conversion_fail(
         assert found is None or (found.endswith(end) if to_stream else json.loads(found))
 
 
+@pytest.mark.parametrize("cited", [[], [{"type": "char_location", "cited_text": "a"}]], ids=["nothing", "a text"])
+def test_a_message_that_was_a_stream_for_a_while_is_the_same_again_with_what_it_cites(cited: list[Any]) -> None:
+    delta = {"type": "content_block_delta", "index": 0}
+    told = [{**delta, "delta": {"type": "citations_delta", "citation": each}} for each in cited]
+    begin = next(number for number, each in enumerate(EVENTS) if each["type"] == "content_block_start") + 1
+    found = converted(MESSAGES, stream(*EVENTS[:begin], *told, *EVENTS[begin:], end=""), to_stream=False)
+    text, *others = MESSAGE["content"]
+    assert found
+    assert json.loads(found) == MESSAGE | {"content": [text | ({"citations": cited} if cited else {}), *others]}
+
+
 def test_an_answer_that_was_cut_anywhere_is_not_converted() -> None:
     for to_stream, body in ((True, json.dumps(WHOLE).encode()), (False, stream(*CHUNKS).removesuffix(b"[DONE]\n\n"))):
         for length in range(len(body) if to_stream else body.rindex(b"data: {") + 8):
