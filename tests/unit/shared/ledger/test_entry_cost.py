@@ -76,6 +76,16 @@ def test_audio_and_images_with_a_price_of_their_own_are_no_other_input(kind: str
         assert prompt_cache_share(entry(**used))["cached_saved"] == saved, "without a price of their own they are input"
 
 
+def test_what_has_no_price_says_so_and_why_and_by_which_prices() -> None:
+    made = {"server": "openai", "model": "unlisted"} | usage_attributes(Usage(5, source="reported"))
+    assert price_attributes(new_ulid(1_795_000_000), made, PRICES) == {
+        "pricing": "unpriced",
+        "unpriced_reason": "unknown_price",
+        "price_version": PRICES.version,
+        "currency": "USD",
+    }
+
+
 def test_all_that_an_entry_may_say_of_its_usage_and_its_cost_is_listed_and_nothing_else() -> None:
     counts = {name: 1 for name in Usage._fields if name.endswith("_tokens")}
     said = {"source": "reported", "reason": "r", "service_tier": "flex", "units": (("page", 1),)}

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -361,6 +362,28 @@ def test_many_made_up_names_are_not_remembered_for_ever():
 
     assert len(prices._remembered) <= 4096
     assert priced(prices.price(usage(input=1), "s", "m", NOW)).rule == "own:s/m"
+
+
+def test_what_holds_for_some_models_is_remembered_of_all_of_them():
+    prices = book("m: {input: 1}")
+    found = {name: prices._candidates("s", name) for name in "mnop"}
+
+    assert all(prices._candidates("s", name) is each for name, each in found.items())
+
+
+@pytest.mark.parametrize("where", [{}, {"PRICES_FILE": "", "SERVERS_FILE": ""}], ids=["unset", "empty"])
+def test_a_function_reads_the_files_that_its_environment_names_and_otherwise_its_layer_s(
+    where: dict[str, str], tmp_path: Path
+):
+    assert PriceBook.from_environ(where).version == load_price_book().version
+    for name, text in {
+        "p.yaml": "servers: {own: {free: true}}",
+        "s.yaml": "own: {url: 'http://own.example/v1', token: t, model: ''}",
+    }.items():
+        (tmp_path / name).write_text(text)
+    named = {"PRICES_FILE": f"{tmp_path}/p.yaml", "SERVERS_FILE": f"{tmp_path}/s.yaml"}
+    prices = PriceBook.from_environ(named)
+    assert ([*prices.rules], prices.servers) == (["own"], ("own",))
 
 
 class TestVersion:

@@ -35,6 +35,17 @@ def rate_of(rates: dict[str, Decimal | None], name: str) -> Decimal | None:
     return own
 
 
+@pytest.mark.parametrize("name", RATES)
+def test_a_class_without_a_rate_of_its_own_has_that_of_the_class_it_is_a_part_of_and_no_other(name: str) -> None:
+    wholes = [name]
+    parts = {**BEGINS_FROM, "audio_input": "input", "cached_audio_input": "audio_input", "audio_output": "output"}
+    while wholes[-1] in parts:
+        wholes.append(parts[wholes[-1]])
+    for only in RATES:
+        found = Rates(**{only: Decimal(7)}).of(name)
+        assert found == (Decimal(7) if only in wholes else None), only
+
+
 @st.composite
 def dealt(draw: st.DrawFn) -> dict[str, int]:
     """Tokens of each class. Images that were cached are seen where all other input was cached or of images too."""
@@ -210,6 +221,24 @@ def test_a_price_by_the_hour_holds_from_its_first_second_to_its_last(hours: tupl
     second = timedelta(seconds=1)
     for at, usd in ((begin - second, 1), (begin, 2), (begin + second, 2), (end - second, 2), (end, 1)):
         assert cost_of(book, at=at)[0] == usd
+
+
+def test_a_price_between_an_hour_and_the_same_never_holds() -> None:
+    book = a_list(match={"equals": "m"}, prices=[{"input": "1"}, {"hours": ["08:30", "08:30"], "input": "2"}])
+    begin = datetime.fromisoformat("2026-11-23T08:30:00Z")
+    assert {cost_of(book, at=begin + timedelta(seconds=seconds))[0] for seconds in (-1, 0, 1, 43_200)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "listed"),
+    [("m-20250807", "m-2025-08-07"), ("m-20250807-eu", "m-2025-08-07-eu"), ("m-20259999", None), ("m-20250230", None)],
+)
+def test_a_date_in_a_name_may_be_written_without_dashes_and_what_is_no_date_is_no_other_name(
+    asked: str, listed: str | None
+) -> None:
+    names = ["m-2025-08-07", "m-2025-08-07-eu", "m2025", "m", "m99", "m30", "m02"]
+    book = a_list(match={"or": [{"equals": name} for name in names]}, prices=[{"input": "1"}])
+    assert (book.list.find("acme", asked) is not None) is (listed is not None)
 
 
 @pytest.mark.parametrize(("tokens", "usd"), [(100, 1), (101, 2), (200, 2), (201, 3)])
