@@ -18,6 +18,8 @@ _UNIT = re.compile(
     r"(?P<number>\d[\d,]*)?\s*(?P<scale>k|m|thousand|million)?\s*(?P<tokens>tokens?)?\b.*", re.IGNORECASE
 )
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+_LONGEST_AMOUNT = 100
+"""Characters of a cell with a unit or a quantity. A longer one is neither, and would take the patterns long."""
 _SCALES = {"": 1, "k": 1000, "thousand": 1000, "m": 10**6, "million": 10**6}
 
 
@@ -104,7 +106,7 @@ def line_of(bill: Bill, row: Mapping[str, str | None]) -> Line | None:
     scale = _scale(_first(cells, bill.unit))
     tokens = "token" in meter.lower() or "token" in _first(cells, bill.unit).lower()
     quantity = _first(cells, bill.quantity)
-    if scale and tokens and _QUANTITY.fullmatch(quantity):
+    if scale and tokens and len(quantity) <= _LONGEST_AMOUNT and _QUANTITY.fullmatch(quantity):
         figures |= dict.fromkeys(_measures(meter), Decimal(quantity) * scale)
     in_usd = "costinusd" in cells and bill.cost[0] == "costinusd"
     currency = "USD" if in_usd else _first(cells, bill.currency)
@@ -125,7 +127,7 @@ def _measures(meter: str) -> Sequence[str]:
 
 def _scale(unit: str) -> Decimal:
     """How many tokens a unit such as "1K tokens" or "1M" is of; 0 where it does not say."""
-    found = _UNIT.fullmatch(unit)
+    found = _UNIT.fullmatch(unit) if len(unit) <= _LONGEST_AMOUNT else None
     if not found or not any(found.groups()):
         return Decimal(0)
     return Decimal((found["number"] or "1").replace(",", "")) * _SCALES[(found["scale"] or "").lower()]

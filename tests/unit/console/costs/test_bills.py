@@ -91,7 +91,10 @@ def test_a_row_has_no_more_cells_than_there_are_columns(tmp_path: Path, text: st
         read(tmp_path, "\n".join([first, f'"{"x" * 200_000}{second}']))
 
 
-@pytest.mark.parametrize("quantity", ["1..2", ".", "1E999999999", "٣"])
+NO_QUANTITIES = ["1..2", ".", "1E999999999", "٣", f"1.{'0' * 99}", "1" * 90_000]
+
+
+@pytest.mark.parametrize("quantity", NO_QUANTITIES, ids=range(len(NO_QUANTITIES)))
 def test_of_a_quantity_that_is_no_number_only_the_cost_is_counted(tmp_path: Path, quantity: str) -> None:
     figures = read(tmp_path, CUR.replace("12.5", quantity)).figures
     assert (figures["input_tokens"][DAY, None], figures["cost"][DAY, None]) == (44000, Decimal("0.0945"))
@@ -116,7 +119,11 @@ def test_a_bill_without_models_says_so(tmp_path: Path) -> None:
         ("1,000", 2000),
         ("Tokens", 2),
         ("Units", None),
+        (f"1{' ' * 98}M", 2_000_000),
+        (f"1{' ' * 99}M", None),
+        (f"1{' ' * 90_000}K", None),
     ],
+    ids=range(9),
 )
 def test_a_unit_that_says_nothing_counts_nothing(unit: str, tokens: int | None) -> None:
     row = {"MeterCategory": "Azure OpenAI", "MeterName": "x Inp Tokens", "Quantity": "2", "UnitOfMeasure": unit}
