@@ -1,7 +1,8 @@
 """The commands of every page, run as they are pasted: each block in the shell of its page, against a running stack.
 
-What `openai-proxy` is told is carried out in this process, which takes a tenth of the time of a process of its own; how
-that process begins and ends is tested elsewhere. Its one rule: what is not run is named in NOT_HERE, with the reason.
+What `openai-proxy` and `aws` are told is carried out in this process, which takes a tenth of the time of a process of
+its own; how that process begins and ends is tested elsewhere. Its one rule: what is not run is named in NOT_HERE, with
+the reason.
 """
 
 import contextlib
@@ -35,13 +36,16 @@ from openai_proxy.pricing.price_book import parse_price_book
 
 from console.command_line import main
 from tests.costs_fake import FakeCostsTable
+from tests.e2e.aws_command import aws
 from tests.e2e.harness import ROOT, LocalStack
 from tests.fakes import read_event
 
 PAGES = sorted([ROOT / "README.md", *(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "adr")])
 NOT_HERE: Mapping[str, str] = {
     r"\bmake |\bgit |\bsam delete|service-quotas|\bacm |wafv2|apigateway |\biam ": "it changes an account on AWS",
-    r"\baws ": "the AWS CLI is asked; another test holds its commands to what AWS knows",
+    r"\baws [a-z0-9-]+ (put-secret-value|set-alarm-state)|github-deploys": "it changes an account on AWS",
+    r"start-message-move-task|-replay --replay-name": "the emulator has no such task",
+    r"\baws cloudformation list-stack": "it is about a stack that was deleted",
     r"\$\(out |python=python|\$id/dev|\$host|FunctionUrl \| cut|\bkept ": "it is about a stack deployed by hand",
     r"pip install|/bin/openai-proxy --help": "it installs the command elsewhere",
     r"-m conformance|bin/ministack|receiver\.py": "it starts servers that go on; other tests run them",
@@ -66,9 +70,10 @@ TOOLS = ("curl", "jq")
 KEY_ID = "3f2a91c07be4"
 _BLOCK = re.compile(r"^```(?:sh|bash|shell)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _PROGRAM = """#!/bin/bash
-# Has the test's process run the command: words, then what stands on standard input if that is asked for.
+# Has the test's process run the command: its name and words, then what stands on standard input if that is asked for.
 exec 3<>"/dev/tcp/127.0.0.1/$OPENAI_PROXY_PORT"
 IFS=$'\\x1f'
+set -- "${0##*/}" "$@"
 printf '%s\\x1e' "$*" >&3
 [ "${*: -1}" != - ] || cat >&3
 printf '\\x1d' >&3
@@ -117,7 +122,8 @@ class _Asked(socketserver.StreamRequestHandler):
             text += self.rfile.read(1)
         words, _, given = text[:-1].decode().partition("\x1e")
         with self.server.one:
-            code, out, err = self._run(words.split("\x1f"), given)
+            program, *arguments = words.split("\x1f")
+            code, out, err = aws(arguments) if program == "aws" else self._run(arguments, given)
         self.wfile.write(f"{out}\x1e{err}\x1e{code}\x1e".encode())
 
     def _run(self, words: list[str], given: str) -> tuple[int | str | None, str, str]:
@@ -223,7 +229,7 @@ def folder(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
     shutil.copy(ROOT / "prices.yaml", path / "next-year.yaml")
     (path / ".local").symlink_to(stack.folder)
     (path / ".venv" / "bin").mkdir(parents=True)
-    for name, text in (("openai-proxy", _PROGRAM), ("curl", _CURL)):
+    for name, text in (("openai-proxy", _PROGRAM), ("aws", _PROGRAM), ("curl", _CURL)):
         program = path / ".venv" / "bin" / name
         program.write_text(text)
         program.chmod(0o755)

@@ -1,5 +1,6 @@
 """What `make bench` is told: names of chapters, and what is refused before anything is installed or measured."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_every_chapter_that_can_be_named_is_measured() -> None:
     assert tuple(MEASURED) == CHAPTERS
     assert arguments([]).only == list(CHAPTERS)
+
+
+def test_the_page_names_every_chapter() -> None:
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    listed = page[page.index("chooses among the chapters") :].partition(";")[0]
+    assert re.findall(r"`(\w+)`", listed) == list(CHAPTERS)
 
 
 def test_chapters_come_in_their_order_and_once() -> None:
