@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openai_proxy.usage import MOST_COST, MOST_TOKENS, Usage, UsageSource
 from proxy.json_shapes import loads_or_none, moment_of, text_of
 from proxy.metering.cost import with_cost_of_header
-from proxy.metering.usage import usage_of
+from proxy.metering.usage import told_in, usage_of
 
 
 class Truth(NamedTuple):
@@ -428,6 +428,11 @@ def test_images_that_a_tool_made_are_counted_once() -> None:
     assert usage_of(told, {"image_gen": images}) == Usage(100, 1076, source="reported", output_image_tokens=1056)
     assert usage_of(text, {"image_gen": {"input_tokens": 0, "output_tokens": 0}}) == Usage(100, 20, source="reported")
     assert usage_of(text, {"image_gen": {"input_tokens": -1}}) == Usage(source="invalid", reason="negative")
+    for is_whole in (True, False):
+        assert told_in({"usage": text, "tool_usage": {"image_gen": images}}, is_whole=is_whole) == (both, None)
+        alone = usage_of(None, {"image_gen": images})
+        assert told_in({"tool_usage": {"image_gen": images}}, is_whole=is_whole) == (alone, None)
+        assert alone == Usage(50, 1056, source="reported", input_image_tokens=40, output_image_tokens=1056)
 
 
 JSON = st.recursive(
