@@ -10,6 +10,7 @@ what they say as JSON (`as_built`), which is read without it.
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,21 @@ def plain_values(text: str) -> Any:
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
+        _check_depth(yaml.parse(text, Loader=loader))
         return _Reading().plain(yaml.compose(text, Loader=loader))
     except yaml.YAMLError as error:
         raise YamlFileError(f"is not valid YAML: {_in_one_line(error)}", "correct that place") from error
-    except RecursionError as error:
-        raise _too_deep() from error
+
+
+def _check_depth(events: Iterable[Any]) -> None:
+    """Look how deep a text is nested before PyYAML makes nodes of it: one in the other, many would end the process."""
+    depth = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind in ("SequenceStartEvent", "MappingStartEvent")
+        depth -= kind in ("SequenceEndEvent", "MappingEndEvent")
+        if depth > _DEEPEST + 1:
+            raise _too_deep()
 
 
 def _in_one_line(error: Any) -> str:

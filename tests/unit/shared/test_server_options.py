@@ -37,6 +37,7 @@ def read(option: str, written: str) -> Server:
         ("aliases", "{a: ''}", "'a' stands for no model", ALIASES),
         ("timeouts", "5", "not a mapping", TIMEOUTS),
         ("timeouts", "{read: 5}", "there is no 'read'", TIMEOUTS),
+        ("timeouts", "{write: 5, idle: 1, read: 5}", "there is no 'write'", TIMEOUTS),
         ("timeouts", "{idle: 0}", "'0' is not a usable time", SECONDS),
         ("timeouts", "{idle: -1}", "'-1' is not a usable time", SECONDS),
         ("timeouts", "{idle: 1_5}", "'1_5' is not a usable time", SECONDS),
@@ -51,6 +52,7 @@ def read(option: str, written: str) -> Server:
         ("cache", "{ttl: 0}", "not a usable number", KEPT),
         ("cache", f"{{ttl: {LONGEST_KEPT + 1}}}", "not a usable number", KEPT),
         ("cache", "{age: 5}", "there is no 'age'", CACHE),
+        ("cache", "{zeal: 1, ttl: 5, age: 5}", "there is no 'age'", CACHE),
         ("cache", "{any_temperature: 1}", "any_temperature is neither true nor false", CACHE),
         (
             *("cache", f"{{pool: {'p' * 65}}}", "not a usable pool"),

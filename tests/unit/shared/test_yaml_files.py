@@ -132,9 +132,13 @@ def test_no_bytes_whatever_make_a_traceback(tmp_path: Path, piece: bytes, place:
         assert said is None or (said.startswith(f"{odd}:") and "Remedy: " in said)
 
 
-@given(st.integers(1, 60))
-def test_values_may_be_nested_as_deep_as_any_file_needs_and_no_deeper(depth: int) -> None:
-    text = "a: " + "[" * depth + "]" * depth
+@given(st.integers(1, 60), st.sampled_from([("[", "]"), ("{a: ", "}")]))
+@example(31, ("{a: ", "}"))
+def test_values_may_be_nested_as_deep_as_any_file_needs_and_no_deeper(depth: int, ends: tuple[str, str]) -> None:
+    begin, end = ends
+    inner = "" if begin == "[" else "{}"
+    depth += begin != "["
+    text = "a: " + begin * (depth - len(inner) // 2) + inner + end * (depth - len(inner) // 2)
     if depth <= 32:
         assert isinstance(plain_values(text), dict)
     else:
@@ -165,11 +169,10 @@ def test_a_fault_says_where_its_key_stands(text: str, path: str, name: str) -> N
     assert (refused.value.path, refused.value.name) == (path, name)
 
 
-@pytest.mark.parametrize("opening", ["[", "{a: "])
-def test_what_is_nested_deeper_than_anybody_can_read_is_told_as_well(opening: str) -> None:
-    closing = {"[": "]", "{a: ": "}"}[opening]
+@pytest.mark.parametrize("text", ["[" * 5000 + "]" * 5000, "{a: " * 5000 + "}" * 5000, "- " * 200_000, "[" * 200_000])
+def test_what_is_nested_deeper_than_anybody_can_read_is_told_as_well(text: str) -> None:
     with pytest.raises(YamlFileError) as refused:
-        plain_values(opening * 5000 + closing * 5000)
+        plain_values(text)
     told = "has values that are nested more than 32 deep"
     assert (refused.value.problem, refused.value.remedy) == (told, "write them flat")
 

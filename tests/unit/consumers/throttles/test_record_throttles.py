@@ -230,6 +230,20 @@ def test_a_forecast_that_was_told_is_counted_in_its_minute_for_all_and_for_its_s
     assert (world.items, world.sent) == ({}, []), "an answer is no throttle"
 
 
+@pytest.mark.parametrize(
+    ("at", "is_counted"), [(-14 * 86400, False), (-13 * 86400, True), (-3 * 3600, True), (0, True), (3 * 3600, False)]
+)
+def test_what_is_told_of_a_minute_is_counted_as_long_as_cloudwatch_takes_it(at: int, is_counted: bool) -> None:
+    world = World(frozenset({"ci.nightly"}), told=[Weather("gemini", "m", float(NOW + at))])
+    announced = [{"server": "gemini", "model": "m", "refused_for": 60.0}]
+    assert world(message_of(event_of("InferenceCompleted.chat-stream", 1, announced=announced)[1], "m")) == []
+    assert [each["MetricName"] for each in world.data] == ["ThrottleForecasts"] * 2 * is_counted
+    if at <= 0:
+        del world.data[:]
+        assert world(message_of(event_of("InferenceThrottled.key-rpm", 1, at=NOW + at)[1], "m")) == []
+        assert bool(world.data) is is_counted
+
+
 @pytest.mark.parametrize(("at", "is_heard"), [(-3600, False), (-3599, True), (299, True), (300, False)])
 def test_what_is_said_of_limits_counts_for_an_hour_and_not_before_it_is_said(at: int, is_heard: bool) -> None:
     """Of a date ahead of now, all that comes until then would be older."""

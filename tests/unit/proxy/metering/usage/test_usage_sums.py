@@ -57,6 +57,21 @@ def test_a_total_that_is_large_enough_is_what_input_and_output_are_together(tota
 
 
 @pytest.mark.parametrize("is_anthropic", [True, False])
+def test_what_no_part_explains_of_a_total_is_input_where_sound_is_beside_it_or_nothing_else_is_told(
+    is_anthropic: bool,
+) -> None:
+    total = 40  # more than all parts together
+    for report in reports(total, is_anthropic=is_anthropic):
+        read, said = least(report)
+        rest = total - read - said
+        if report.audio > report.prompt or not (read or said):
+            expected = read + rest, said, report.reasoning
+        else:
+            expected = read, said + rest, max(report.reasoning, rest) if report.completion else report.reasoning
+        assert placed(report, has_own_names=False) == expected, report
+
+
+@pytest.mark.parametrize("is_anthropic", [True, False])
 def test_of_the_ways_to_a_total_the_likeliest_is_taken(is_anthropic: bool) -> None:
     for report in reports(is_anthropic=is_anthropic):
         if least(report) != (report.prompt, report.completion):
