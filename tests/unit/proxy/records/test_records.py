@@ -13,6 +13,7 @@ from proxy.errors import ClientError, UnavailableError
 from proxy.outcome import Outcome
 from proxy.records.records import UNAUTHORIZED, Invocation, Records
 from proxy.timeline import Clock, Timeline
+from proxy.workers.memory import SharedText
 
 from tests.fakes import read_event
 
@@ -189,3 +190,16 @@ def test_a_request_that_cannot_be_told_of_if_it_is_killed_is_let_in_all_the_same
     assert said["id"] == "a"
     assert "in admitted" in said["trace"]
     assert SAID not in json.dumps(said)
+
+
+def test_what_another_function_tells_of_is_forgotten_here() -> None:
+    """Or a request whose worker is killed then would have two terminal events."""
+    publisher, memory = Fates("published"), SharedText()
+    records = Records(cast("Any", publisher))
+    records.forget()
+    records.watch(memory)
+    memory.put(b"a request")
+    records.forget()
+    assert memory.get() == b""
+    Records(cast("Any", publisher)).watch(memory)
+    assert publisher.asked == []

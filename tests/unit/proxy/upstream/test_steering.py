@@ -1,7 +1,10 @@
 """Which server is asked first, where it is known that one of them will refuse."""
 
 import json
+import time
 from collections.abc import Mapping
+from queue import Queue
+from threading import Event
 from typing import Any, cast
 
 import pytest
@@ -14,7 +17,7 @@ from proxy.call import Call
 from proxy.request.parse import InferenceRequest
 from proxy.request.routing import Candidate, Routes
 from proxy.timeline import Timeline
-from proxy.upstream.steering import Steering
+from proxy.upstream.steering import LOOK_SECONDS, Steering, _in_background
 
 SERVERS = parse_servers(
     "a: {url: 'http://a.test/v1', token: t, model: m}\n"
@@ -131,3 +134,27 @@ def test_a_request_goes_first_to_the_server_that_will_take_it(full: float, order
     call = admission.admit(arrived, timeline)
     assert call.refused is None
     assert [each.server.name for each in call.candidates] == order
+
+
+def test_it_looks_again_after_a_pause_though_a_look_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept, begun, sleep = Queue[float](), list[float](), time.sleep
+
+    def pause(seconds: float) -> None:
+        if seconds != LOOK_SECONDS:
+            sleep(seconds)
+            return
+        begun.append(seconds)
+        slept.put(seconds)
+        if len(begun) == 2:
+            Event().wait()  # this thread has done enough
+
+    def look() -> None:
+        raise KeyError("full_until")
+
+    monkeypatch.setattr(time, "sleep", pause)
+    _in_background(look)
+    assert [slept.get(timeout=10) for _ in range(2)] == [LOOK_SECONDS] * 2
+    line = json.loads(capsys.readouterr().out)
+    assert (line["level"], line["message"]) == ("ERROR", "The limits of servers were not read")
