@@ -260,6 +260,9 @@ def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said:
     delivery = attempts.ask(call_of(servers), timeline, lambda _: pytest.fail("no answer lets wait for itself"))
     told = [(each.server, each.status_code, each.duration) for each in timeline.attempts]
     assert told == [(*each, TOOK) for each in zip(expected.asked, expected.statuses, strict=True)]
+    answered = [each for each in zip(expected.asked, expected.statuses, strict=True) if each[1]]
+    announced = [(server, model, status) for server, model, status, _ in timeline.answers]
+    assert announced == [(name, f"{name}-model", status) for name, status in answered]
     assert timeline.calls_made == len(expected.asked)
     assert timeline.has_repeated is any(expected.asked.count(name) > 1 for name in expected.asked)
     assert timeline.upstream_waited == pytest.approx(TOOK * len(expected.asked) + sum(expected.slept), abs=1e-6)
