@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.http1 import Connection
-from proxy.http.pool import Address, Pool, open_socket, tls_context
+from proxy.http.pool import Address, Pool, _parts, open_socket, tls_context
 from proxy.http.wire import ConnectError
 
 URL = "http://host/a?b=c"
@@ -317,3 +317,9 @@ def test_a_server_with_tls_is_told_that_it_is_asked_in_http_1_1() -> None:
     with suppress(ssl.SSLWantReadError):
         tls_context().wrap_bio(ours, theirs, server_hostname="a.example").do_handshake()
     assert theirs.read().count(b"\x00\x10\x00\x0b\x00\x09\x08http/1.1") == 1, "its extension, with this one name"
+
+
+def test_an_address_is_taken_apart_once() -> None:
+    url = "https://once.test:8443/v1/chat?a=b"
+    assert _parts(url) == (("https", "once.test", 8443), "once.test:8443", "/v1/chat?a=b")
+    assert _parts(url) is _parts(url), "every request of a sandbox goes to one of few"
