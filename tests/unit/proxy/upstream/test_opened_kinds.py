@@ -184,6 +184,24 @@ def test_an_answer_to_a_question_is_a_document_whatever_it_is_called(kind: str, 
     assert b"".join(found.body) == content
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "is_answer"), [("{", "}", True), ("{", "]", False), ("[", "}", False), ("[", "]", False)]
+)
+@pytest.mark.parametrize("blank", [b"", b" \r\n"])
+@pytest.mark.parametrize("more", [1, 70_000])
+def test_a_long_answer_to_a_question_is_an_object_from_its_first_to_its_last_byte(
+    begin: str, end: str, is_answer: bool, blank: bytes, more: int
+) -> None:
+    content = blank + f"{begin}{'x' * 65_535}{'y' * (more - 1)}{end}".encode() + blank
+    answer = Answer([content[:9], content[9:]])
+    if is_answer:
+        found, begun = look(answer)
+        assert (b"".join(found.body), found.document, begun) == (content, None, 0)
+    else:
+        with pytest.raises(UpstreamError, match="what is neither JSON nor a stream"):
+            look(answer)
+
+
 @pytest.mark.parametrize("name", ["choices", "output", "data", "usage", "model", "text", "results", "response"])
 def test_what_has_any_part_of_an_answer_is_one_whatever_else_it_says(name: str) -> None:
     said = {"message": "of nothing"}

@@ -33,6 +33,15 @@ def test_what_an_error_says_stands_under_any_of_these_names(name: str, written: 
     assert message_of({f"{name}_x": "said", "message": "other"}) == "other"
 
 
+@pytest.mark.parametrize("written", [str.lower, str.upper, str.capitalize])
+def test_an_error_alone_says_the_same_however_its_names_are_written(written: Any) -> None:
+    for kind in ({}, {"type": "error"}):
+        document = {
+            written(name): value for name, value in ({"message": "m", "code": "c", "status": 429} | kind).items()
+        }
+        assert reported_error(document) == in_stream(document) == ReportedError("m", "c", 429)
+
+
 @pytest.mark.parametrize("name", STATUSES.split())
 @pytest.mark.parametrize(
     ("value", "status"),
