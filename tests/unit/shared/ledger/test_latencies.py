@@ -35,6 +35,14 @@ def test_a_percentile_is_at_most_twelve_percent_off(times: list[float], percent:
     assert exact / 1.123 <= found <= exact * 1.123
 
 
+@pytest.mark.parametrize("percent", [1, 50, 95, 99, 100])
+def test_a_percentile_is_the_time_of_the_first_request_that_so_many_do_not_exceed(percent: int) -> None:
+    for count in (1, 2, 19, 20, 21, 99, 100, 101, 200, 201):
+        first = next(rank for rank in range(1, count + 1) if 100 * rank >= percent * count)
+        steps = dict.fromkeys(range(count), 1)
+        assert percentile_of(steps, percent) == percentile_of({first - 1: 1}, 50)
+
+
 @pytest.mark.parametrize(
     ("kind", "seconds", "step"),
     [
