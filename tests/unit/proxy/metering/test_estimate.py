@@ -129,6 +129,14 @@ def test_what_a_model_writes_is_counted_wherever_its_api_has_it(name: str) -> No
             assert estimated_usage(b"{}", body, 1.0, is_stream=is_stream).output_tokens == tokens
 
 
+@pytest.mark.parametrize(("written", "tokens"), [(PICTURE, 800), ("A" * 1024, 800), ("A" * 1020, 255), ("a " * 8, 4)])
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_a_picture_that_a_model_makes_costs_what_one_does(written: str, tokens: int, is_stream: bool) -> None:
+    said: dict[str, Any] = {"content": written}
+    sample = event({"choices": [{"delta": said}]}) if is_stream else json.dumps({"choices": [said]}).encode()
+    assert estimated_usage(b"", sample, 1.0, is_stream=is_stream).output_tokens == tokens
+
+
 def test_the_size_of_a_document() -> None:
     document = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "x" * 400}}]}).encode()
     assert estimated_usage(b"", document, 1.0, is_stream=False).output_tokens == 100

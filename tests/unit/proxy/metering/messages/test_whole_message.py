@@ -31,9 +31,18 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
     usage = {"input_tokens": draw(st.integers(0, 99)), "output_tokens": 7}
     return {"id": "msg", "type": "message", "role": "assistant", "model": "m", "content": content} | {
         "stop_reason": reason,
-        "stop_sequence": None,
+        "stop_sequence": "END" if reason == "stop_sequence" else None,
         "usage": usage,
     }
+
+
+@given(messages())
+def test_why_a_message_ended_is_told_at_its_end_and_not_before(message: dict[str, Any]) -> None:
+    why = {name: message[name] for name in ("stop_reason", "stop_sequence")}
+    begun, *_, told, over = events_of(message)
+    assert begun == {"type": "message_start", "message": message | {"content": [], **dict.fromkeys(why)}}
+    assert told == {"type": "message_delta", "delta": why, "usage": message["usage"]}
+    assert over == {"type": "message_stop"}
 
 
 def stream_of(events: list[dict[str, Any]]) -> bytes:
