@@ -176,3 +176,13 @@ def test_of_a_text_its_end_is_kept(after: int, is_there: bool) -> None:
         meter.see(piece)
     meter.end()
     assert meter.usage.source == ("estimated" if is_there else "missing")
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(("count", "is_whole"), [(1, True), (2, False)])
+def test_a_choice_without_an_index_is_the_only_one(count: int, is_whole: bool, is_stream: bool) -> None:
+    choice = {"delta" if is_stream else "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    document = json.dumps({"choices": [choice] * count, "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    body = f"data: {document}\n\ndata: [DONE]\n\n" if is_stream else document
+    found = flaw_of("/chat/completions", {"n": count}, body.encode(), is_stream=is_stream)
+    assert (found is None) is is_whole, found
