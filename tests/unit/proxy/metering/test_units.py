@@ -79,6 +79,7 @@ def call(kind: str, **more: Any) -> dict[str, Any]:
         ),
         ({"output": [call("web_search_call", status="failed"), call("some.New_Tool_call")]}, {"some_new_tool": 1}),
         ({"output": [call(f"{each}_call") for each in RUN_BY_CLIENTS]}, {}),
+        ({"output": [call(f"{RUN_BY_CLIENTS[0]}_call"), call("web_search_call")]}, {"web_search": 1}),
         ({"output": [call("image_generation_call")], "tool_usage": {"image_gen": TOKENS}}, {}),
         ({"output": [call("image_generation_call")]}, {"image_generation": 1}),
         (

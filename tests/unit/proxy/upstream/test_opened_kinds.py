@@ -217,3 +217,12 @@ def test_what_cannot_be_unpacked_is_told_by_its_servers_name() -> None:
     packed = gzip.compress(json.dumps({"choices": [GOOD]}).encode())
     found, _ = look(Answer([packed], content_encoding="gzip"))
     assert found.document == {"choices": [GOOD]}
+
+
+def test_an_error_beside_something_of_use_does_not_show_the_servers_token() -> None:
+    token = "sk-own-0123456789"
+    document = {"choices": [GOOD], "error": {"message": f"half of it: {token}"}}
+    answer = Answer([json.dumps(document).encode()])
+    found = opened(cast("Any", answer), SERVER, token, QUESTION, lambda: None)
+    told = {"choices": [GOOD], "error": {"message": "half of it: ..."}}
+    assert (json.loads(b"".join(found.body)), found.document) == (told, told)
