@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -283,6 +284,17 @@ def test_what_could_not_be_stored_comes_again_alone(error: Exception):
 
     assert failures(response) == ["b"]
     assert [stored["cache_key"]["S"] for stored in cache.stored] == [keys[0], keys[2]]
+
+
+def test_a_batch_says_how_many_messages_answers_and_failures_it_had():
+    lines = io.StringIO()
+    cache = FakeCache(ValueError("no"), "a" * 64)
+    logger = Logger(service="stored-batches", stream=lines)
+    keys = ["a" * 64, "b" * 64, "c" * 64, "c" * 64]
+    records = [message(f"{number}", cache_key=key) for number, key in enumerate(keys)]
+    StoreResponse(cache, PRICES, logger, clock=lambda: NOW)({"Records": [*records, {"messageId": "x", "body": "{"}]})
+    line = json.loads(lines.getvalue().splitlines()[-1])
+    assert (line["message"], line["messages"], line["answers"], line["failed"]) == ("A batch was stored", 5, 3, 2)
 
 
 def test_the_largest_answer_that_fits_is_stored():
