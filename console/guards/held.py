@@ -6,12 +6,14 @@ Its one rule: an act is undone by a mark on it, until its end: the guard then kn
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.guards.overlay import GUARD_PREFIX
 
+from console.errors import ConsoleError
 from console.stack import Table
+from console.text import harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class DoneActs:
         for page in pages:
             for item in map(from_item, page["Items"]):
                 key_id = item["key_hash"].removeprefix(GUARD_PREFIX)
-                for act_id, stored in item["acts"].items():
+                for act_id, stored in _acts_in(item).items():
                     yield DoneAct(act_id, key_id, str(item.get("client_id") or ""), stored)
 
     def undo(self, act: DoneAct, now: float) -> bool:
@@ -98,3 +100,14 @@ class DoneActs:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float | Decimal) else 0.0
+
+
+def _acts_in(item: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    acts: Any = item.get("acts")
+    if isinstance(acts, dict) and all(isinstance(act, dict) for act in cast("dict[str, Any]", acts).values()):
+        return cast("Mapping[str, Mapping[str, Any]]", acts)
+    name = harmless(str(item["key_hash"]))
+    raise ConsoleError(
+        f"The keys table has a damaged item '{name}': it has no map of what guards have done. Remedy: delete it, "
+        "which ends what they have done about this key."
+    )

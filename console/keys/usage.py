@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openai_proxy.client_keys import limits_in
 from openai_proxy.key_limits import Limits
@@ -31,6 +31,7 @@ from openai_proxy.limits import (
 )
 from openai_proxy.shards.limits import Whole
 
+from console.errors import ConsoleError
 from console.keys.counters import WHOLE, read_counters
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
@@ -39,9 +40,6 @@ from console.output import say_nothing_found, show, terminal_width
 from console.stack import add_place_option, chosen_table
 from console.tables import Columns, table
 from console.text import count, harmless, to_json, usd
-
-if TYPE_CHECKING:
-    pass
 
 LABELS: Mapping[Period, str] = {"day": "Today", "week": "This week", "month": "This month", "total": "In total"}
 _USUAL: tuple[Period, ...] = ("day", "month")
@@ -66,8 +64,22 @@ class Used:
     def of(cls, counter: Mapping[str, Any], now: float, calendar: Calendar | None = None) -> "Used":
         """Read a counter in plain values at the time `now` (Unix seconds). An empty one says that nothing was used.
 
-        Without a `calendar` its periods are those that it counts in.
+        Without a `calendar` its periods are those that it counts in. Raises ConsoleError for a counter that the proxy
+        cannot have written.
         """
+        try:
+            used = cls._of(counter, now, calendar)
+            used.to_json()
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            name = harmless(str(counter.get("pk")))
+            problem = f"The limits table has a damaged counter '{name}' ({type(error).__name__})"
+            raise ConsoleError(
+                f"{problem}. Remedy: correct it, or delete it: then the key has used nothing."
+            ) from error
+        return used
+
+    @classmethod
+    def _of(cls, counter: Mapping[str, Any], now: float, calendar: Calendar | None) -> "Used":
         windows = Windows.of(int(now), _calendar_in(counter) if calendar is None else calendar)
         is_this_minute = counter.get(MINUTE) == windows.minute
         live = [_lease(value) for value in counter.get(LIVE, {}).values()]

@@ -13,6 +13,7 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Calendar, Windows
 
 from console.command_line import main, parser
+from console.errors import ConsoleError
 from console.keys.counters import read_counters
 from console.keys.usage import Used, show_usage
 from console.stack import Table
@@ -84,6 +85,26 @@ def count(client: Any, limits_id: str, **changes: Any) -> None:
         windows.bucket: {"N": "1"},
     }
     client.put_item(TableName="limits", Item={"pk": {"S": f"limits#{limits_id}"}} | item | changes)
+
+
+DAMAGED: list[dict[str, Any]] = [
+    {"month_spent": {"SS": ["a"]}},
+    {"day_spent": {"S": "1"}},
+    {"live": {"S": "abc"}},
+    {"requests": {"S": "many"}},
+    {"tokens": {"M": {}}},
+    {Windows.of(NOON).bucket: {"S": "1"}},
+]
+
+
+@pytest.mark.parametrize("changed", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_counter_that_nobody_can_have_written_is_named(show: Show, client: Any, changed: Mapping[str, Any]) -> None:
+    key = add_key(client, attributes=LIMITED)
+    count(client, key, **changed)
+    with pytest.raises(
+        ConsoleError, match=rf"The limits table has a damaged counter 'limits#{key}' \(.*Remedy: correct"
+    ):
+        show(key)
 
 
 def test_weeks_and_totals_are_shown_of_keys_that_have_such_budgets(show: Show, client: Any):

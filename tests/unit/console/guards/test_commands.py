@@ -92,6 +92,15 @@ def read(client: Any, key_id: str = KEY) -> dict[str, Any]:
     return from_item(client.get_item(TableName="keys", Key=to_item({"key_hash": overlay_key(key_id)}))["Item"])
 
 
+@pytest.mark.parametrize("acts", [None, "abc", {"a": "b"}, []], ids=str)
+def test_what_no_guard_can_have_written_is_named(client: Any, run: Run, acts: Any) -> None:
+    client.put_item(TableName="keys", Item=to_item({"key_hash": overlay_key(KEY), "acts": acts}))
+    said = run("list")
+    assert said.code == 2
+    assert f"The keys table has a damaged item '{overlay_key(KEY)}'" in said.err
+    assert "Remedy: delete it" in said.err
+
+
 def test_what_holds_is_listed_and_undone_once_and_the_key_itself_is_not_touched(client: Any, run: Run) -> None:
     now = time.time()
     act_id = ulid_of_fact(now, "act")
