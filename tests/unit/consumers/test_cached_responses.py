@@ -145,6 +145,7 @@ class TestCost:
         item = item_of(read("chat"))
 
         assert (item["cost"], item["currency"]) == ({"S": "0.00000375"}, {"S": "USD"})
+        assert read("chat", data__request__model="text-embedding-3-small").cost == Decimal("0.00000375")
 
     def test_else_the_one_that_was_asked_for(self):
         assert read("embeddings", data__response__model="of-the-server").cost == Decimal("0.00000006")
