@@ -186,3 +186,14 @@ def test_a_choice_without_an_index_is_the_only_one(count: int, is_whole: bool, i
     body = f"data: {document}\n\ndata: [DONE]\n\n" if is_stream else document
     found = flaw_of("/chat/completions", {"n": count}, body.encode(), is_stream=is_stream)
     assert (found is None) is is_whole, found
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "flaw"),
+    [("f", "{}", None), ("f", '{"a": 1}', None), ("f", '{"a":', "unreadable"), ("f", "[]", "cut"), ("", "{}", "cut")],
+)
+def test_a_response_is_whole_if_the_calls_in_it_are(name: str, arguments: str, flaw: str | None) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": name, "arguments": arguments}
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    response = {"id": "r", "object": "response", "status": "completed", "output": [call], "usage": usage}
+    assert flaw_of("/responses", {}, json.dumps(response).encode(), is_stream=False) == flaw

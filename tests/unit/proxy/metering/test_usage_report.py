@@ -413,13 +413,15 @@ def test_a_header_that_is_no_cost_is_said_to_be_so(stated: str) -> None:
     assert with_cost_of_header(Usage(source="none"), stated) == Usage(source="none")
 
 
-def test_what_is_told_in_a_field_of_its_own_is_read_of_a_whole_answer_alone() -> None:
+def test_usage_in_another_place_is_read_where_the_usual_one_says_nothing() -> None:
     fields = {"meta": {"tokens": {"input_tokens": 3, "output_tokens": 4}}}
     assert told_in(fields, is_whole=True) == (Usage(3, 4, source="reported"), None)
     assert told_in(fields, is_whole=False) == (None, None)
-    usual = fields | {"usage": {"prompt_tokens": 5, "completion_tokens": 6}}
+    of_groq = {"x_groq": {"usage": {"prompt_tokens": 1, "completion_tokens": 2}}}
+    usual = fields | of_groq | {"usage": {"prompt_tokens": 5, "completion_tokens": 6}}
     for is_whole in (True, False):
         assert told_in(usual, is_whole=is_whole) == (Usage(5, 6, source="reported"), None)
+        assert told_in(fields | of_groq, is_whole=is_whole) == (Usage(1, 2, source="reported"), None)
 
 
 def test_images_that_a_tool_made_are_counted_once() -> None:
