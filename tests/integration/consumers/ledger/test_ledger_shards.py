@@ -139,6 +139,8 @@ class Sandbox:
                 if fate == "throttled"
                 else cancelled(*["None"] * many, "TransactionConflict")
             )
+        if fate.endswith("Exception"):
+            raise failure(fate)
         answer = call(**request)
         if fate == "killed after it":
             raise Killed
@@ -243,6 +245,9 @@ def test_entries_are_in_the_shards_of_their_ids_and_sums_in_one_lane_for_each_co
         (SEVERAL, ["throttled"] * BUSY_AFTER, True),
         (SEVERAL, ["conflict"] * BUSY_AFTER, True),
         (SEVERAL, ["conflict"] * (BUSY_AFTER - 1), False),
+        (SEVERAL, ["ThrottlingException"] * BUSY_AFTER, True),
+        (SEVERAL, ["ProvisionedThroughputExceededException"] * BUSY_AFTER, True),
+        (SEVERAL, ["ServiceUnavailableException"] * (ATTEMPTS - 1), False),
         (SEVERAL - 1, ["throttled"] * (ATTEMPTS - 1), False),
         (SEVERAL, ["lost"] * (ATTEMPTS - 1), False),
     ],

@@ -180,6 +180,27 @@ def test_hiding_takes_the_usage_chunk_out_and_nothing_else(texts: list[str], tog
     assert b"".join(hiding(pieces)[0]) == b"".join(content) + done
 
 
+def test_why_a_choice_ended_early_in_a_long_stream_is_said_before_why_the_last_one_did() -> None:
+    def piece(index: int, text: str, finish: str | None = None) -> dict[str, object]:
+        choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+        return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
+
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True))
+    both = [piece(index % 2, "x" * 900) for index in range(90)]
+    usage: dict[str, object] = {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "model": "m",
+        "choices": [],
+        "usage": USAGE,
+    }
+    for run in ([*both, piece(0, "", "length")], [*both[1::2], piece(1, "", "stop"), usage]):
+        meter.see(sse(*run))
+    meter.see(b"data: [DONE]\n\n")
+    meter.end()
+    assert (meter.usage.source, meter.finish_reasons) == ("reported", ["length", "stop"])
+
+
 def test_a_last_chunk_with_choices_and_usage_stays() -> None:
     both = sse(chunk("end", "stop", USAGE))
     visible, meter = hiding([both])

@@ -218,6 +218,15 @@ def test_however_deep_a_usage_is_it_is_read(whole: str, levels: int) -> None:
     assert (found.source, found.input_tokens) == (("reported", 7) if whole == "iterations" else ("invalid", 0))
 
 
+@pytest.mark.parametrize("levels", range(7))
+def test_what_lies_too_deep_in_a_compaction_is_noticed(levels: int) -> None:
+    def nested(count: int, depth: int) -> Any:
+        return {"a": nested(count, depth - 1)} if depth else count
+
+    beside = with_what_is_beside({"iterations": [{"type": "compaction", "b": nested(7, levels)}]})
+    assert beside["b"] == (nested(7, levels) if levels <= 4 else nested(-1, 4))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, MOST_TOKENS * 2) | st.floats() | st.text(max_size=60),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=60), inner, max_size=20),
