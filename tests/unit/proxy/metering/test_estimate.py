@@ -62,6 +62,9 @@ def test_the_size_of_a_prompt(fields: dict[str, Any], tokens: int) -> None:
     assert input_tokens(fields) == tokens
 
 
+MEDIA = ("image", "audio", "video", "bytes")
+
+
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
@@ -79,7 +82,7 @@ def test_the_size_of_a_prompt(fields: dict[str, Any], tokens: int) -> None:
     ids=range(10),
 )
 def test_a_text_without_a_blank_for_so_long_is_a_file(text: str, tokens: int) -> None:
-    for name in ("data", "url", "image_url", "file_data"):
+    for name in ("data", "url", "image_url", "video_url", "file_url", "file_data", "image_data", *MEDIA):
         assert input_tokens({"input": [{name: text}]}) == tokens + 4
         assert input_tokens({"messages": [{"content": [{"type": "image", "source": {name: [text]}}]}]}) == tokens + 4
 

@@ -195,6 +195,14 @@ def test_no_event_of_a_usual_run_is_looked_at_alone(kinds: tuple[bytes, ...], mo
     assert FAULT in looked_at
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_a_name_is_seen_at_whatever_place_of_a_chat(place: int) -> None:
+    pieces = [OF_CHATS[0]] * 3
+    assert not look_for_odd_events(b"".join(pieces)).has_names
+    pieces.insert(place, b"event: error\n" + OF_CHATS[0])
+    assert look_for_odd_events(b"".join(pieces)).has_names
+
+
 NAME_ALONE, FAULT_BELOW_A_NAME = b"event: response.x\n\n", b"id: 1\nevent: response.x\ndata: fault\n\n"
 
 

@@ -438,6 +438,11 @@ def test_images_that_a_tool_made_are_counted_once() -> None:
     told = {**text, "output_tokens": 1076, "total_tokens": 1176, "output_tokens_details": {"image_tokens": 1056}}
     assert usage_of(told, {"image_gen": images}) == Usage(100, 1076, source="reported", output_image_tokens=1056)
     assert usage_of(text, {"image_gen": {"input_tokens": 0, "output_tokens": 0}}) == Usage(100, 20, source="reported")
+    asked, drew = {"input_tokens": 7, "output_tokens": 0}, {"input_tokens": 0, "output_tokens": 9}
+    only_asked = Usage(107, 20, source="reported", input_image_tokens=0, output_image_tokens=0)
+    assert usage_of(text, {"image_gen": asked}) == only_asked
+    only_drew = Usage(100, 29, source="reported", input_image_tokens=0, output_image_tokens=9)
+    assert usage_of(text, {"image_gen": drew}) == only_drew
     assert usage_of(text, {"image_gen": {"input_tokens": -1}}) == Usage(source="invalid", reason="negative")
     for is_whole in (True, False):
         assert told_in({"usage": text, "tool_usage": {"image_gen": images}}, is_whole=is_whole) == (both, None)

@@ -282,6 +282,16 @@ def with_bytes_behind_its_end(made: Made, chance: random.Random) -> str | None:
     return made.flaw(made.body + more.encode())
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("data", [b"", b"data:\n", b"data: \n"])
+def test_an_error_that_only_its_name_tells_is_one(data: bytes, place: int) -> None:
+    piece = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}
+    events = [b"data: " + json.dumps({"choices": [piece]}).encode() + b"\n\n", b"data: [DONE]\n\n"]
+    assert flaw_of("/chat/completions", {}, b"".join(events), is_stream=True) is None
+    events.insert(place, b"event: error\n" + data + b"\n")
+    assert flaw_of("/chat/completions", {}, b"".join(events), is_stream=True) == "error"
+
+
 FLAWS = {"cut", "error", "filtered", "searched", "unclear", "unended", "unending", "unreadable"}
 SPOILERS: list[Callable[[Made, random.Random], str | None]] = [
     cut,

@@ -186,4 +186,5 @@ def test_of_a_long_event_no_more_than_its_beginning_is_read() -> None:
     assert error_of_event(b"data: " + text, None, is_question=True)
     assert error_of_event(b"data: x" + text, None, is_question=True) is None
     assert error_of_event(b"event: error\ndata: x", None, is_question=False) == ("x", None, None)
+    assert error_of_event(b"event: error\ndata: x\xff", None, is_question=False) == ("x\ufffd", None, None)
     assert error_of_event(b"data: x\n" * 9000 + b"event: error\n", None, is_question=False) is None
