@@ -180,6 +180,13 @@ def test_hiding_takes_the_usage_chunk_out_and_nothing_else(texts: list[str], tog
     assert b"".join(hiding(pieces)[0]) == b"".join(content) + done
 
 
+def test_a_document_that_is_known_is_not_read_again() -> None:
+    meter = Meter("application/json", uses_tokens=True)
+    meter.see(json.dumps({"model": "read", "usage": USAGE}).encode())
+    meter.end({"model": "known"})
+    assert (meter.model, meter.usage.source) == ("known", "missing")
+
+
 def test_why_a_choice_ended_early_in_a_long_stream_is_said_before_why_the_last_one_did() -> None:
     def piece(index: int, text: str, finish: str | None = None) -> dict[str, object]:
         choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}

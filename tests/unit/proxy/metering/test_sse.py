@@ -3,6 +3,7 @@
 import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from proxy.metering.sse import EventFrames, data_of, end_of_event, find_events, name_of, split_events
@@ -92,3 +93,9 @@ def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it(line_end: byte
     for start in (b"", b"\xef\xbb\xbf"):
         assert (data_of(start + lines), name_of(start + lines)) == (b"\n".join(data), "x")
         assert data_of(start + lines.removeprefix(b"event: x" + line_end)) == b"\n".join(data)
+
+
+@pytest.mark.parametrize("names", [(), ("a",), ("a", "b"), ("b", "", "c")])
+def test_of_several_names_of_an_event_the_last_counts(names: tuple[str, ...]) -> None:
+    event = b"".join(b"event: %b\n" % name.encode() for name in names) + b"data: x\n\n"
+    assert name_of(event) == (names[-1] if names else "")

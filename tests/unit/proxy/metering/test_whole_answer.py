@@ -292,6 +292,30 @@ def test_an_error_that_only_its_name_tells_is_one(data: bytes, place: int) -> No
     assert flaw_of("/chat/completions", {}, b"".join(events), is_stream=True) == "error"
 
 
+@pytest.mark.parametrize(
+    ("calls", "reason", "flaw"),
+    [
+        ([0], "tool_calls", None),
+        ([0, 1], "tool_calls", None),
+        ([1, 0], "tool_calls", None),
+        ([1], "tool_calls", "cut"),
+        ([0, 2], "tool_calls", "cut"),
+        ([], "tool_calls", "cut"),
+        ([], "function_call", "cut"),
+        ([], "stop", None),
+        ([], "paused", "unended"),
+    ],
+)
+def test_a_chat_has_all_of_its_calls(calls: list[int], reason: str, flaw: str | None) -> None:
+    called = [{"index": index, "function": {"name": "f", "arguments": "{}"}} for index in calls]
+    pieces = [{"tool_calls": [each]} for each in called] or [{"content": "a"}]
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": piece, "finish_reason": None} for piece in pieces]
+    choices.append({"index": 0, "delta": {}, "finish_reason": reason})
+    events = [b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n" for choice in choices]
+    body = b"".join([*events, b"data: [DONE]\n\n"])
+    assert flaw_of("/chat/completions", {}, body, is_stream=True) == flaw
+
+
 FLAWS = {"cut", "error", "filtered", "searched", "unclear", "unended", "unending", "unreadable"}
 SPOILERS: list[Callable[[Made, random.Random], str | None]] = [
     cut,
