@@ -316,6 +316,24 @@ def test_a_chat_has_all_of_its_calls(calls: list[int], reason: str, flaw: str | 
     assert flaw_of("/chat/completions", {}, body, is_stream=True) == flaw
 
 
+@pytest.mark.parametrize(
+    ("told", "flaw"),
+    [
+        ({"output": []}, None),
+        ({"output": "x"}, "unreadable"),
+        ({"output": None}, "unreadable"),
+        ({"output": [], "status": "failed"}, "error"),
+        ({"output": [], "status": "in_progress"}, "unended"),
+        ({"output": [], "incomplete_details": {"reason": "x"}}, "unended"),
+        ({"output": [{"type": "message", "status": "in_progress"}]}, "cut"),
+        ({"output": [{"type": 1}]}, "cut"),
+    ],
+)
+def test_why_a_response_is_not_whole_is_told_in_a_word(told: dict[str, Any], flaw: str | None) -> None:
+    body = json.dumps({"status": "completed", **told}).encode()
+    assert flaw_of("/responses", {}, body, is_stream=False) == flaw
+
+
 FLAWS = {"cut", "error", "filtered", "searched", "unclear", "unended", "unending", "unreadable"}
 SPOILERS: list[Callable[[Made, random.Random], str | None]] = [
     cut,

@@ -112,25 +112,25 @@ def test_pieces_of_a_text_and_its_citations_come_in_any_order() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"stop_reason": "refusal"},
-        {"stop_reason": "pause_turn"},
-        {"stop_reason": "model_context_window_exceeded"},
-        {"stop_reason": None},
-        {"stop_reason": "tool_use"},
-        {"content": None},
-        {"content": [{"type": "tool_use", "id": "t", "name": "f", "input": '{"a'}], "stop_reason": "tool_use"},
-        {"type": "error", "error": {"type": "api_error", "message": "x"}},
-        {"usage": None},
-    ],
-)
-def test_what_is_no_whole_good_message_is_not_kept_in_either_form(changed: dict[str, Any]) -> None:
+NOT_GOOD: list[tuple[dict[str, Any], str]] = [
+    ({"stop_reason": "refusal"}, "unended"),
+    ({"stop_reason": "pause_turn"}, "unended"),
+    ({"stop_reason": "model_context_window_exceeded"}, "unended"),
+    ({"stop_reason": None}, "unended"),
+    ({"usage": None}, "unended"),
+    ({"stop_reason": "tool_use"}, "cut"),
+    ({"content": [{"type": "tool_use", "id": "t", "name": "f", "input": '{"a'}], "stop_reason": "tool_use"}, "cut"),
+    ({"content": None}, "unreadable"),
+    ({"type": "error", "error": {"type": "api_error", "message": "x"}}, "error"),
+]
+
+
+@pytest.mark.parametrize(("changed", "why"), NOT_GOOD, ids=range(len(NOT_GOOD)))
+def test_what_is_no_whole_good_message_is_not_kept_in_either_form(changed: dict[str, Any], why: str) -> None:
     message = {"id": "m", "type": "message", "content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}
     usage = {"usage": {"input_tokens": 1, "output_tokens": 2}}
     assert flaw(json.dumps(message | usage).encode(), is_stream=False) is None
-    assert flaw(json.dumps(message | usage | changed).encode(), is_stream=False) is not None
+    assert flaw(json.dumps(message | usage | changed).encode(), is_stream=False) == why
 
 
 NOT_WHOLE = {"anthropic-messages-error.sse": "error", "anthropic-messages-search.sse": "searched"}
