@@ -43,13 +43,30 @@ class Peer:
 
 
 @contextmanager
-def to_a_peer(early: int, said: bytes) -> Generator[tuple[Connection, Peer]]:
+def narrow() -> Generator[tuple[Connection, socket.socket]]:
+    """A connection that holds little, and the socket at its other end."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
         connection = Connection(ours)
         connection.until = time.monotonic() + 20
+        yield connection, theirs
+
+
+@contextmanager
+def to_a_peer(early: int, said: bytes) -> Generator[tuple[Connection, Peer]]:
+    with narrow() as (connection, theirs):
         yield connection, Peer(theirs, early, said)
+
+
+@contextmanager
+def answered_early(said: bytes) -> Generator[tuple[Connection, socket.socket]]:
+    """A connection to a peer that has said something, and takes nothing of what is sent to it."""
+    with narrow() as (connection, theirs):
+        theirs.sendall(said)
+        with pytest.raises(AnsweredEarlyError):
+            connection.send(b"", marked(400_000, 0))
+        yield connection, theirs
 
 
 def marked(size: int, offset: int) -> bytes:
@@ -90,14 +107,7 @@ def test_after_an_early_answer_the_rest_is_sent_while_it_is_read_and_the_connect
 @pytest.mark.parametrize("cuts", [(1, 10), (10, 37), (20, 38), (38, 39)])
 def test_what_comes_while_the_rest_is_sent_is_read_whole_and_in_order(cuts: tuple[int, int]) -> None:
     first, second = cuts
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
-        connection = Connection(ours)
-        connection.until = time.monotonic() + 20
-        theirs.sendall(ANSWER[:first])
-        with pytest.raises(AnsweredEarlyError):
-            connection.send(b"", marked(400_000, 0))
+    with answered_early(ANSWER[:first]) as (connection, theirs):
         theirs.sendall(ANSWER[first:second])
         assert connection.receive_in_time() == ANSWER[first:second]
         theirs.sendall(ANSWER[second:])
@@ -117,14 +127,7 @@ def test_a_peer_that_answers_early_and_takes_all_and_then_is_silent_is_waited_fo
 
 @pytest.mark.parametrize("cut", [10, 30, len(ANSWER) - 1])
 def test_a_peer_that_answers_early_and_takes_no_more_is_heard_to_the_end(cut: int) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
-        connection = Connection(ours)
-        connection.until = time.monotonic() + 20
-        theirs.sendall(ANSWER[:cut])
-        with pytest.raises(AnsweredEarlyError):
-            connection.send(b"", marked(400_000, 0))
+    with answered_early(ANSWER[:cut]) as (connection, theirs):
         theirs.shutdown(socket.SHUT_RD)
         connection.limit(0.01)
         with pytest.raises(SilenceError):
@@ -135,11 +138,7 @@ def test_a_peer_that_answers_early_and_takes_no_more_is_heard_to_the_end(cut: in
 
 
 def test_a_peer_that_goes_while_it_takes_has_broken_off() -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
-        connection = Connection(ours)
-        connection.until = time.monotonic() + 20
+    with narrow() as (connection, theirs):
         theirs.close()
         with pytest.raises(BrokenError):
             connection.send(b"x" * 100_000)
